@@ -1,0 +1,1 @@
+"""The nouns: frozen and validated, free of torch, files and algorithms."""

@@ -1,0 +1,213 @@
+"""A microscope as V views of the same molecules.
+
+Axes are z, y, x; lengths stand in the sample unless the name says otherwise.
+Camera pixel (0, 0) of the first view has its centre at (y, x) = (0, 0) nm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, field_validator, model_validator
+
+from .noun import Array, Noun
+
+Row = tuple[float, float, float]
+IDENTITY_AFFINE: tuple[Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+
+
+class Objective(Noun):
+    """The objective lens; its numerical aperture cannot exceed the index of its immersion medium."""
+
+    numerical_aperture: PositiveFloat
+    magnification: PositiveFloat
+    immersion_index: float = Field(1.518, ge=1.0, le=2.5)
+
+    @model_validator(mode="after")
+    def _aperture_fits_index(self) -> Objective:
+        if self.numerical_aperture > self.immersion_index:
+            raise ValueError(
+                f"numerical_aperture {self.numerical_aperture} is above immersion_index {self.immersion_index}: "
+                "no light travels at that angle; check both numbers"
+            )
+        return self
+
+
+class Camera(Noun):
+    """From photons to counts: counts = (photons * quantum_efficiency * em_gain) / gain_e_per_count + offset_counts.
+
+    `offset_counts`, `gain_e_per_count` and `read_noise_e` are one number or a map (y, x) over the sensor.
+    Reconstructed photons are detected photons (electrons before multiplication), so quantum_efficiency enters the simulator only.
+    """
+
+    name: str = "camera"
+    pixel_um: PositiveFloat
+    quantum_efficiency: float = Field(1.0, gt=0, le=1)
+    gain_e_per_count: PositiveFloat | Array = 1.0
+    offset_counts: float | Array = 0.0
+    read_noise_e: float | Array = 0.0
+    em_gain: float = Field(1.0, ge=1)
+    saturation_counts: PositiveFloat | None = None
+
+    @field_validator("gain_e_per_count", "offset_counts", "read_noise_e")
+    @classmethod
+    def _maps_are_planes(cls, value: object) -> object:
+        shape = getattr(value, "shape", None)
+        if shape is not None and len(shape) != 2:
+            raise ValueError(f"a camera map has the axes (y, x); found an array of shape {shape}")
+        return value
+
+    @property
+    def excess_noise(self) -> float:
+        """Variance of the detected electrons over their mean: 2 for a multiplying (EMCCD) register, else 1."""
+        return 2.0 if self.em_gain > 1 else 1.0
+
+
+class PhaseMask(Noun):
+    """A phase element in a plane conjugate to the pupil, sampled on its own pixels.
+
+    Mask position u (um) belongs to the pupil direction n sin(theta) = magnification * u / fourier_lens.
+    The optical axis goes through the centre of pixel n // 2 on both axes.
+    """
+
+    phase_rad_yx: Array
+    mask_pixel_um: PositiveFloat
+    fourier_lens_mm: PositiveFloat
+    source: str = ""
+
+    @field_validator("phase_rad_yx")
+    @classmethod
+    def _is_plane(cls, value: object) -> object:
+        shape = getattr(value, "shape", ())
+        if len(shape) != 2 or min(shape) < 8:
+            raise ValueError(f"a phase mask is an image (y, x) of at least 8 x 8 pixels; found shape {shape}")
+        return value
+
+
+class Aperture(Noun):
+    """A disc of the pupil that one view sees, in units of n sin(theta) (for example a microlens)."""
+
+    centre_na_yx: tuple[float, float] = (0.0, 0.0)
+    radius_na: PositiveFloat
+
+
+class View(Noun):
+    """One image of the molecules: a pupil with its phase and amplitude, a camera and a place on it.
+
+    zernike_noll_rad : Noll index -> coefficient in rad, root mean square over the full pupil of radius NA (Noll 1976).
+    phase_rad_yx, amplitude_yx : pixel-wise maps over the square -NA..NA, first and last sample on the edge.
+    focus_shift_nm : shift of this view's focal plane into the sample (biplane), added to the instrument's focal_plane_nm.
+    affine_yx : rows (y, x) of [linear | shift in nm]; takes (y, x) nm of the first view to (y, x) nm on this view's camera.
+    photon_fraction : share of the molecule's photons seen in this view; only ratios between views matter.
+    blur_nm : standard deviation of an extra Gaussian blur.
+    """
+
+    name: str = "view"
+    camera: int = Field(0, ge=0)
+    aperture: Aperture | None = None
+    mask: PhaseMask | None = None
+    zernike_noll_rad: dict[int, float] = Field(default_factory=dict)
+    phase_rad_yx: Array | None = None
+    amplitude_yx: Array | None = None
+    focus_shift_nm: float = 0.0
+    affine_yx: tuple[Row, Row] = IDENTITY_AFFINE
+    photon_fraction: PositiveFloat = 1.0
+    blur_nm: float = Field(0.0, ge=0, le=2000)
+
+    @field_validator("zernike_noll_rad")
+    @classmethod
+    def _noll_starts_at_one(cls, value: dict[int, float]) -> dict[int, float]:
+        wrong = [j for j in value if not 1 <= j <= 231]
+        if wrong:
+            raise ValueError(f"Noll indices run from 1 to 231; found {wrong}")
+        return dict(sorted(value.items()))
+
+    @field_validator("phase_rad_yx", "amplitude_yx")
+    @classmethod
+    def _is_square(cls, value: object) -> object:
+        shape = getattr(value, "shape", None)
+        if shape is not None and (len(shape) != 2 or shape[0] != shape[1] or shape[0] < 8):
+            raise ValueError(f"a pupil map is square (y, x), at least 8 x 8; found shape {shape}")
+        return value
+
+    @model_validator(mode="after")
+    def _affine_is_invertible(self) -> View:
+        (a, b, _), (c, d, _) = self.affine_yx
+        if abs(a * d - b * c) < 1e-6:
+            raise ValueError(f"affine_yx {self.affine_yx} squeezes the plane to a line and cannot be inverted")
+        return self
+
+
+class CalibrationRecord(Noun):
+    """How a calibration came about, kept inside the instrument that it made."""
+
+    bead_sources: tuple[str, ...] = ()
+    z_step_nm: float
+    bead_diameter_nm: float = 0.0
+    correlation_fitted: float
+    correlation_held_out: float
+    correlation_opposite_sign: float | None = None
+    verdict: str = ""
+
+
+class Instrument(Noun):
+    """A microscope: one objective, its cameras and V views.
+
+    focal_plane_nm : nominal focal plane, height above the coverslip (+ = into the sample). Zero when sample and immersion
+        index agree, because z is then measured from the nominal focus itself.
+    wave_model : scalar, or vectorial (freely rotating dipole).
+    apodization : aplanatic (energy-conserving 1/sqrt(cos) amplitude) or none.
+    supercritical : keep light beyond the sample's critical angle (evanescent in the sample) instead of cutting it.
+    pixel_model : integrated over the pixel's area, or sampled at its centre.
+    depth_range_nm : lowest and highest z of molecules.
+    """
+
+    schema_version: Literal["vsmlm-instrument-1"] = "vsmlm-instrument-1"
+    name: str = "instrument"
+    objective: Objective
+    cameras: tuple[Camera, ...] = Field(min_length=1)
+    views: tuple[View, ...] = Field((View(),), min_length=1)
+    emission_nm: float = Field(ge=200, le=2000)
+    sample_index: float = Field(1.33, ge=1.0, le=2.5)
+    focal_plane_nm: float = 0.0
+    wave_model: Literal["scalar", "vectorial"] = "scalar"
+    apodization: Literal["aplanatic", "none"] = "aplanatic"
+    supercritical: bool = False
+    pixel_model: Literal["integrated", "point"] = "integrated"
+    depth_range_nm: tuple[float, float]
+    calibration: CalibrationRecord | None = None
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Instrument:
+        missing = [view.camera for view in self.views if view.camera >= len(self.cameras)]
+        if missing:
+            raise ValueError(f"a view names camera {missing[0]}, but there are {len(self.cameras)} cameras (counted from 0)")
+        if not self.depth_range_nm[0] < self.depth_range_nm[1]:
+            raise ValueError(f"depth_range_nm {self.depth_range_nm} must rise from the lowest to the highest z")
+        if self.z_reference == "focus" and self.focal_plane_nm != 0:
+            raise ValueError(
+                f"focal_plane_nm is {self.focal_plane_nm} but sample_index equals immersion_index ({self.sample_index}): "
+                "z is then measured from the nominal focus; set focal_plane_nm to 0"
+            )
+        first = self.views[0]
+        if first.affine_yx != IDENTITY_AFFINE:
+            raise ValueError("the first view defines the coordinates: its affine_yx must be the identity")
+        return self
+
+    @property
+    def z_reference(self) -> Literal["coverslip", "focus"]:
+        """From where z is measured: the coverslip when the indices differ, else the nominal focus."""
+        return "focus" if math.isclose(self.sample_index, self.objective.immersion_index, abs_tol=1e-9) else "coverslip"
+
+    def pixel_nm(self, view: int = 0) -> float:
+        """Camera pixel of a view, in the sample."""
+        return self.cameras[self.views[view].camera].pixel_um * 1000.0 / self.objective.magnification
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change when anything that shapes the images changes (names do not)."""
+        shaping = self.model_dump(mode="json", exclude={"name": True, "calibration": True})
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,114 @@
+"""Molecules as a table of columns; the column names are those of the files and of napari's features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, field_validator, model_validator
+
+from .noun import Noun
+
+ZReference = Literal["coverslip", "focus", "unknown", "none"]
+
+# name -> type and meaning; other numeric columns are kept as they come
+COLUMNS: dict[str, tuple[str, str]] = {
+    "frame": ("int64", "frame of the raw stack, from 0"),
+    "z_nm": ("float64", "depth; z_reference says from where; grows into the sample"),
+    "y_nm": ("float64", "row position; 0 is the centre of pixel (0, 0)"),
+    "x_nm": ("float64", "column position; 0 is the centre of pixel (0, 0)"),
+    "sigma_z_nm": ("float64", "standard error of z_nm (Cramér-Rao at the fit)"),
+    "sigma_y_nm": ("float64", "standard error of y_nm"),
+    "sigma_x_nm": ("float64", "standard error of x_nm"),
+    "photons": ("float64", "detected photons over all views"),
+    "sigma_photons": ("float64", "standard error of photons"),
+    "background_photons": ("float64", "background per pixel at the molecule, first view"),
+    "sigma_background_photons": ("float64", "standard error of background_photons"),
+    "probability": ("float64", "probability that the molecule is real, 0 to 1"),
+    "log_likelihood_ratio": ("float64", "log-likelihood with the molecule minus without it"),
+    "converged": ("bool", "whether the fit reached its minimum"),
+    "psf_width_nm": ("float64", "width of the PSF (foreign tables call it sigma)"),
+    "channel": ("int64", "colour channel"),
+    "group": ("int64", "linked molecule, cluster or pick"),
+    "id": ("int64", "row number in the file that it came from"),
+}
+REQUIRED = ("frame", "z_nm", "y_nm", "x_nm")
+
+
+class Localizations(Noun):
+    """A table of molecules.
+
+    columns : name -> values, all of one length, read-only; `COLUMNS` gives the meaning of the known names.
+    z_reference : coverslip, focus (nominal focal plane), unknown (a foreign file that does not say) or none (2D; z_nm is 0).
+    provenance : plan, versions, source, instrument fingerprint and so on, ready for JSON.
+    """
+
+    columns: dict[str, Any]
+    z_reference: ZReference = "unknown"
+    pixel_nm: PositiveFloat | None = None
+    frame_count: int | None = Field(None, ge=0)
+    shape_yx_px: tuple[int, int] | None = None
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _columns_agree(cls, value: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        missing = [name for name in REQUIRED if name not in value]
+        if missing:
+            raise ValueError(f"a table of molecules needs the columns {', '.join(REQUIRED)}; missing: {', '.join(missing)}")
+        columns: dict[str, NDArray[Any]] = {}
+        for name, values in value.items():
+            array = np.array(values, dtype=COLUMNS[name][0] if name in COLUMNS else None)
+            if array.ndim != 1 or array.dtype.kind not in "fiub":
+                raise ValueError(f"column {name} must be one-dimensional numbers; found shape {array.shape}, type {array.dtype}")
+            array.flags.writeable = False
+            columns[name] = array
+        lengths = {name: len(array) for name, array in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"columns differ in length: {lengths}")
+        return columns
+
+    @model_validator(mode="after")
+    def _positions_are_finite(self) -> Localizations:
+        for name in REQUIRED[1:]:
+            bad = int((~np.isfinite(self.columns[name])).sum())
+            if bad:
+                raise ValueError(f"{bad} of {len(self)} values of {name} are not finite; remove those rows first")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.columns["frame"])
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]  # type: ignore[no-any-return]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    @property
+    def position_zyx_nm(self) -> NDArray[np.float64]:
+        """Positions, shape (n, 3)."""
+        return np.stack([self.columns[c] for c in ("z_nm", "y_nm", "x_nm")], axis=1)
+
+    @property
+    def sigma_zyx_nm(self) -> NDArray[np.float64] | None:
+        """Standard errors, shape (n, 3), or None when the table has none."""
+        names = ("sigma_z_nm", "sigma_y_nm", "sigma_x_nm")
+        return np.stack([self.columns[c] for c in names], axis=1) if all(c in self.columns for c in names) else None
+
+    def select(self, rows: NDArray[Any] | slice) -> Localizations:
+        """Return the table with only these rows (boolean mask, indices or slice), in that order."""
+        return self.model_copy(update={"columns": {name: _locked(array[rows]) for name, array in self.columns.items()}})
+
+    @classmethod
+    def empty(cls, z_reference: ZReference = "unknown") -> Localizations:
+        """Return a table without molecules."""
+        return cls(columns={name: [] for name in REQUIRED}, z_reference=z_reference)
+
+
+def _locked(array: NDArray[Any]) -> NDArray[Any]:
+    array = np.array(array)
+    array.flags.writeable = False
+    return array

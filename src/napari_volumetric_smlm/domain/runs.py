@@ -1,0 +1,103 @@
+"""What recipes yield while they work and return when they are done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, NonNegativeInt
+
+from .images import RawStack
+from .instrument import Instrument
+from .molecules import Localizations
+from .noun import Array, Noun
+from .plans import CalibrationPlan, ReconstructPlan, SimulatePlan
+
+
+class Progress(Noun):
+    """One step of a running recipe; the only thing that recipes yield, at least twice a second.
+
+    stage : phase in words ("search", "refine", ...); done of total counts inside the stage (total 0 = unknown).
+    message : a sentence for the user, or empty. numbers : figures to plot, by name.
+    preview : a partial result (Localizations, array) or None; a reader must not change it.
+    """
+
+    stage: str
+    done: NonNegativeInt = 0
+    total: NonNegativeInt = 0
+    message: str = ""
+    numbers: dict[str, float] = Field(default_factory=dict)
+    preview: Any = None
+
+
+class Calibration(Noun):
+    """A fitted instrument with the evidence for it.
+
+    measured_vzyx, fitted_vzyx : counts above background of the first bead and the model's, slice by slice.
+    correlation_z : Pearson correlation of measured and fitted per slice, all pixels of the crop (mean over views).
+    held_out_z : whether the scoring fit did not see the slice.
+    bound_nm : columns z, sigma_z, sigma_y, sigma_x of an isolated molecule (Cramér-Rao), over depth.
+    opposite_correlation_held_out : mean score on unseen slices with the z direction reversed, when tried.
+    """
+
+    instrument: Instrument
+    plan: CalibrationPlan
+    measured_vzyx: Array
+    fitted_vzyx: Array
+    correlation_z: Array
+    held_out_z: Array
+    neighbour_correlation_z: Array
+    bound_nm: Array
+    bead_positions_yx_px: tuple[tuple[float, float], ...]
+    opposite_correlation_held_out: float | None = None
+    verdict: str
+    passed: bool
+    seconds: float
+
+
+class Reconstruction(Noun):
+    """What one click returns. `complete` is false after a cancel: the table then holds the frames done so far."""
+
+    localizations: Localizations
+    plan: ReconstructPlan
+    instrument_fingerprint: str
+    model_fingerprint: str | None = None
+    frames_done: int
+    complete: bool
+    seconds: float
+
+
+class FrameExplanation(Noun):
+    """One frame beside what was found in it: camera counts turned to photons, the model's mean and the residual in sigmas."""
+
+    frame: int
+    localizations: Localizations
+    photons_vyx: Array
+    model_vyx: Array
+    residual_vyx: Array
+
+
+class Simulation(Noun):
+    """A simulated movie and the molecules that are truly in it."""
+
+    stack: RawStack
+    truth: Localizations
+    instrument: Instrument
+    plan: SimulatePlan
+
+
+class Evaluation(Noun):
+    """Scores of found against true molecules; RMSE and bias over the pairs, lateral = sqrt(mean(dx^2 + dy^2))."""
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    jaccard: float
+    precision: float
+    recall: float
+    rmse_lateral_nm: float | None
+    rmse_axial_nm: float | None
+    bias_zyx_nm: tuple[float, float, float] | None
+    efficiency_lateral: float | None
+    efficiency_axial: float | None
+    efficiency_3d: float | None
+    ratio_to_bound_zyx: tuple[float, float, float] | None = None
