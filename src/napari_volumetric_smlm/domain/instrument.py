@@ -11,7 +11,8 @@ import json
 import math
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, field_validator, model_validator
+import numpy as np
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, model_validator
 
 from .noun import Array, Noun
 
@@ -54,10 +55,17 @@ class Camera(Noun):
 
     @field_validator("gain_e_per_count", "offset_counts", "read_noise_e")
     @classmethod
-    def _maps_are_planes(cls, value: object) -> object:
+    def _maps_are_planes(cls, value: object, info: ValidationInfo) -> object:
         shape = getattr(value, "shape", None)
+        if shape == ():
+            above = " above 0" if info.field_name == "gain_e_per_count" else ""
+            raise ValueError(f"found {value}, expected a number{above}, or a map (y, x)")
         if shape is not None and len(shape) != 2:
             raise ValueError(f"a camera map has the axes (y, x); found an array of shape {shape}")
+        if info.field_name != "offset_counts" and np.any(np.asarray(value) < 0):
+            raise ValueError(f"found values down to {np.min(np.asarray(value)):g}, expected none below 0")
+        if info.field_name == "gain_e_per_count" and np.any(np.asarray(value) == 0):
+            raise ValueError("found zeros, expected every gain above 0")
         return value
 
     @property
@@ -69,7 +77,8 @@ class Camera(Noun):
 class PhaseMask(Noun):
     """A phase element in a plane conjugate to the pupil, sampled on its own pixels.
 
-    Mask position u (um) belongs to the pupil direction n sin(theta) = magnification * u / fourier_lens.
+    Mask position u (um) belongs to the pupil direction n sin(theta) = -magnification * u / fourier_lens: the relay that
+    makes the pupil's image on the mask turns it by 180 degrees (the convention of DeepSTORM3D and VIPR mask files).
     The optical axis goes through the centre of pixel n // 2 on both axes.
     """
 

@@ -44,21 +44,10 @@ def unpack_array(value: Any) -> NDArray[Any]:
     ValueError
         If the text is damaged, expands to more than its shape says, or is not a real number type.
     """
-    if isinstance(value, dict):
-        unknown = set(value) ^ {"shape", "dtype", "zlib_base64"}
-        if unknown:
-            raise ValueError(f"a packed array has the keys shape, dtype and zlib_base64; found a difference in {sorted(unknown)}")
-        dtype = np.dtype(value["dtype"])
-        size = int(np.prod([int(n) for n in value["shape"]], dtype=np.int64)) * dtype.itemsize
-        if dtype.kind not in "fiub" or not 0 < size <= LARGEST_ARRAY_BYTES:
-            raise ValueError(f"a packed array of type {dtype} and {size} bytes is outside 1 byte to {LARGEST_ARRAY_BYTES >> 20} MiB of real numbers")
-        expander = zlib.decompressobj()
-        data = expander.decompress(base64.b64decode(value["zlib_base64"], validate=True), size + 1)
-        if len(data) != size:
-            raise ValueError(f"a packed array of shape {value['shape']} needs {size} bytes, its text holds {len(data)}{' or more' if len(data) > size else ''}")
-        array = np.frombuffer(data, dtype).reshape(value["shape"])
-    else:
-        array = np.array(value)
+    try:
+        array = _to_array(value)
+    except (TypeError, zlib.error) as error:  # neither is a ValueError, which is what pydantic turns into words
+        raise ValueError(f"a damaged packed array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise ValueError(f"an array of real numbers was expected, found type {array.dtype}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -66,6 +55,25 @@ def unpack_array(value: Any) -> NDArray[Any]:
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     array.flags.writeable = False
     return array
+
+
+def _to_array(value: Any) -> NDArray[Any]:
+    if isinstance(value, dict):
+        unknown = set(value) ^ {"shape", "dtype", "zlib_base64"}
+        if unknown:
+            raise ValueError(f"a packed array has the keys shape, dtype and zlib_base64; found a difference in {sorted(unknown)}")
+        dtype = np.dtype(value["dtype"])
+        size = int(np.prod([int(n) for n in value["shape"]], dtype=np.int64)) * dtype.itemsize
+        if dtype.kind not in "fiub" or not 0 < size <= LARGEST_ARRAY_BYTES:
+            limit = LARGEST_ARRAY_BYTES >> 20
+            raise ValueError(f"a packed array of type {dtype} and {size} bytes is outside 1 byte to {limit} MiB of real numbers")
+        expander = zlib.decompressobj()
+        data = expander.decompress(base64.b64decode(value["zlib_base64"], validate=True), size + 1)
+        if len(data) != size:
+            more = " or more" if len(data) > size else ""
+            raise ValueError(f"a packed array of shape {value['shape']} needs {size} bytes, its text holds {len(data)}{more}")
+        return np.frombuffer(data, dtype).reshape(value["shape"])
+    return np.array(value)
 
 
 Array = Annotated[
