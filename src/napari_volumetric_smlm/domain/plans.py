@@ -17,13 +17,17 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 class CalibrationPlan(Noun):
     """How to turn a bead stack into a calibrated instrument."""
 
-    z_step_nm: float = Field(description="Step between slices in nm; positive when the focal plane moves into the sample, negative when it moves out.")
+    z_step_nm: float = Field(
+        description="Step between slices in nm; positive when the focal plane moves into the sample, negative when it moves out."
+    )
     bead_diameter_nm: float = Field(0.0, ge=0, le=2000, description="Diameter of the beads in nm; 0 for a point.")
     bead_height_nm: float | None = Field(None, description="Height of the bead's centre above the coverslip in nm; empty = its radius.")
     bead_positions_yx_px: tuple[tuple[float, float], ...] | None = Field(
         None, description="Centres (row, column) of the beads to use, in pixels of the first camera; empty = found automatically."
     )
-    crop_px: PositiveInt | None = Field(None, ge=15, description="Side of the square cut around each bead in pixels; empty = chosen from the data.")
+    crop_px: PositiveInt | None = Field(
+        None, ge=15, description="Side of the square cut around each bead in pixels; empty = chosen from the data."
+    )
     held_out_slices: tuple[int, ...] | None = Field(
         None, description="Slices (from 0) that the fit must not see and that score it; empty = every third slice."
     )
@@ -51,7 +55,8 @@ class ReconstructPlan(Noun):
         None, description="Part of the frame (first row, first column, row after last, column after last) in pixels; empty = whole frame."
     )
     detection_threshold: PositiveFloat = Field(
-        30.0, description="Log-likelihood that a molecule must gain to be kept (natural units); lower finds dimmer molecules and more false ones."
+        30.0,
+        description="Log-likelihood that a molecule must gain to be kept (natural units); lower finds dimmer molecules and more false ones.",
     )
     min_photons: float = Field(0.0, ge=0, description="Drop molecules with fewer detected photons.")
     max_molecules_per_frame: PositiveInt = Field(500, le=20000, description="Stop adding molecules to a frame at this number.")
@@ -69,7 +74,9 @@ class ReconstructPlan(Noun):
         if self.region_yx_px is not None:
             top, left, bottom, right = self.region_yx_px
             if not (0 <= top < bottom and 0 <= left < right):
-                raise ValueError(f"region_yx_px {self.region_yx_px} is empty; expected (first row, first column, row after last, column after last)")
+                raise ValueError(
+                    f"region_yx_px {self.region_yx_px} is empty; expected (first row, first column, row after last, column after last)"
+                )
         return self
 
 
@@ -80,8 +87,12 @@ class SimulatePlan(Noun):
     shape_yx_px: tuple[PositiveInt, PositiveInt] = Field((128, 128), description="Rows and columns of a frame.")
     density_per_um2: PositiveFloat = Field(0.1, description="Molecules that are on, per square micrometre and frame.")
     border_px: int = Field(10, ge=0, description="Margin of the frame without molecules, in pixels.")
-    photons: tuple[PositiveFloat, PositiveFloat] = Field((2000.0, 20000.0), description="Lowest and highest photons per frame of a molecule that is on for the whole frame.")
-    photon_distribution: Literal["uniform", "gamma", "exponential"] = Field("uniform", description="How photons are spread; gamma and exponential take the mean of the two limits.")
+    photons: tuple[PositiveFloat, PositiveFloat] = Field(
+        (2000.0, 20000.0), description="Lowest and highest photons per frame of a molecule that is on for the whole frame."
+    )
+    photon_distribution: Literal["uniform", "gamma", "exponential"] = Field(
+        "uniform", description="How photons are spread; gamma and exponential take the mean of the two limits."
+    )
     mean_on_frames: float = Field(2.0, ge=0, description="Mean on-time in frames; 0 = every molecule is on for exactly one whole frame.")
     background_photons: tuple[float, float] = Field((10.0, 30.0), description="Lowest and highest background in photons per pixel.")
     background_structure: Literal["flat", "gaussian", "perlin"] = Field("flat", description="Shape of the background over the frame.")
@@ -94,7 +105,9 @@ class SimulatePlan(Noun):
 class EvaluatePlan(Noun):
     """How found molecules are paired with the true ones."""
 
-    gate: Literal["sphere", "cylinder"] = Field("sphere", description="Shape of the gate: one distance in 3D, or lateral and axial limits apart.")
+    gate: Literal["sphere", "cylinder"] = Field(
+        "sphere", description="Shape of the gate: one distance in 3D, or lateral and axial limits apart."
+    )
     gate_nm: PositiveFloat = Field(150.0, description="Largest 3D distance of a pair in nm (sphere).")
     gate_lateral_nm: PositiveFloat = Field(250.0, description="Largest lateral distance of a pair in nm (cylinder).")
     gate_axial_nm: PositiveFloat = Field(500.0, description="Largest axial distance of a pair in nm (cylinder).")
@@ -105,7 +118,9 @@ class RenderPlan(Noun):
     """How a table becomes a super-resolved picture."""
 
     pixel_nm: PositiveFloat = Field(20.0, description="Pixel of the picture in nm.")
-    method: Literal["histogram", "gaussian", "ash"] = Field("gaussian", description="Histogram, Gaussian of each molecule's own uncertainty, or averaged shifted histogram.")
+    method: Literal["histogram", "gaussian", "ash"] = Field(
+        "gaussian", description="Histogram, Gaussian of each molecule's own uncertainty, or averaged shifted histogram."
+    )
     dimensions: Literal["2d", "3d"] = Field("2d", description="Projection along z, or a volume.")
     depth_step_nm: PositiveFloat = Field(50.0, description="Plane distance of a volume in nm.")
     smallest_sigma_nm: PositiveFloat = Field(5.0, description="Smallest Gaussian drawn, in nm.")

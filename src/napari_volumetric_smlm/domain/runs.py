@@ -86,7 +86,12 @@ class Simulation(Noun):
 
 
 class Evaluation(Noun):
-    """Scores of found against true molecules; RMSE and bias over the pairs, lateral = sqrt(mean(dx^2 + dy^2))."""
+    """Scores of found against true molecules; RMSE and bias over the pairs, lateral = sqrt(mean(dx^2 + dy^2)).
+
+    ratio_to_bound_zyx : root mean square of error / sigma, with the sigmas of the found table; 1 when they are honest.
+    median_ratio_to_bound_zyx : median of |error / sigma| over that of a normal distribution; blind to a few wild pairs.
+    within_one_sigma_zyx : share of the pairs with |error| <= sigma; 0.68 when the sigmas are honest.
+    """
 
     true_positives: int
     false_positives: int
@@ -94,10 +99,12 @@ class Evaluation(Noun):
     jaccard: float
     precision: float
     recall: float
-    rmse_lateral_nm: float | None
-    rmse_axial_nm: float | None
-    bias_zyx_nm: tuple[float, float, float] | None
-    efficiency_lateral: float | None
-    efficiency_axial: float | None
-    efficiency_3d: float | None
+    rmse_lateral_nm: float | None = None
+    rmse_axial_nm: float | None = None
+    bias_zyx_nm: tuple[float, float, float] | None = None
+    efficiency_lateral: float | None = None
+    efficiency_axial: float | None = None
+    efficiency_3d: float | None = None
     ratio_to_bound_zyx: tuple[float, float, float] | None = None
+    median_ratio_to_bound_zyx: tuple[float, float, float] | None = None
+    within_one_sigma_zyx: tuple[float, float, float] | None = None

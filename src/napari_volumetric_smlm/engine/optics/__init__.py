@@ -1,0 +1,1 @@
+"""From an instrument to images: pupils, aberrations, point-spread functions."""

@@ -1,0 +1,86 @@
+"""Grids, centring, Fourier transforms and resampling; the only module that calls torch.fft.
+
+A grid of n samples is centred at index n // 2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def centred_grid(n: int, step: float, like: Tensor | None = None) -> Tensor:
+    """Coordinates of n samples with the given step; index n // 2 lies at 0, shape (n,)."""
+    dtype = torch.float32 if like is None else like.dtype
+    device = None if like is None else like.device
+    return (torch.arange(n, dtype=dtype, device=device) - n // 2) * step
+
+
+def transform_matrix(position_nm: Tensor, direction_na: Tensor, wavelength_nm: float) -> Tensor:
+    """Matrix of the Fourier transform from pupil directions to positions: exp(i 2 pi / lambda * x s).
+
+    Parameters
+    ----------
+    position_nm : (..., m) positions in the sample; any spacing, so no rule ties the pupil's grid to the camera's pixel.
+    direction_na : (n,) pupil coordinates s = n sin(theta).
+
+    Returns
+    -------
+    (..., m, n) complex tensor.
+    """
+    angle = (2 * math.pi / wavelength_nm) * position_nm[..., :, None] * direction_na
+    return torch.complex(torch.cos(angle), torch.sin(angle))
+
+
+def matrix_transform(field_yx: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Two-dimensional matrix Fourier transform rows @ field @ columns^T, batched (Jurling & Fienup 2018; Soummer et al. 2007)."""
+    return rows @ field_yx @ columns.transpose(-1, -2)
+
+
+def frequency_grid(shape_yx: tuple[int, int], step: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Frequencies (cycles per unit of step) of a real two-dimensional transform: (h, 1) and (1, w // 2 + 1)."""
+    height, width = shape_yx
+    fy = torch.fft.fftfreq(height, step, dtype=like.dtype, device=like.device)[:, None]
+    fx = torch.fft.rfftfreq(width, step, dtype=like.dtype, device=like.device)[None, :]
+    return fy, fx
+
+
+def filter_image(image_yx: Tensor, transfer_yx: Tensor) -> Tensor:
+    """Multiply the spectrum of real images (..., h, w) by a transfer function (..., h, w // 2 + 1); edges wrap around."""
+    spectrum = torch.fft.rfft2(image_yx) * transfer_yx
+    return torch.fft.irfft2(spectrum, s=image_yx.shape[-2:])
+
+
+def fast_length(n: int) -> int:
+    """Smallest length of at least n whose only prime factors are 2, 3 and 5."""
+    best = 1 << (n - 1).bit_length()
+    p5 = 1
+    while p5 < best:
+        p35 = p5
+        while p35 < best:
+            candidate = p35 << max(0, math.ceil(math.log2(n / p35)))
+            if n <= candidate < best:
+                best = candidate
+            p35 *= 3
+        p5 *= 5
+    return best
+
+
+def correlation_spectrum(kernel_yx: Tensor, shape_yx: tuple[int, int]) -> Tensor:
+    """Conjugate spectrum of kernels (..., k, k) centred at k // 2, ready for `correlate` with images padded to shape_yx."""
+    size_y, size_x = kernel_yx.shape[-2:]
+    padded = torch.nn.functional.pad(kernel_yx, (0, shape_yx[1] - size_x, 0, shape_yx[0] - size_y))
+    padded = torch.roll(padded, (-(size_y // 2), -(size_x // 2)), (-2, -1))
+    return torch.fft.rfft2(padded).conj()
+
+
+def correlate(image_spectrum: Tensor, kernel_spectrum: Tensor, padded_yx: tuple[int, int], shape_yx: tuple[int, int]) -> Tensor:
+    """Correlation of images with kernels, sum over x of image(x + p) kernel(x), cut to shape_yx; leading axes broadcast."""
+    return torch.fft.irfft2(image_spectrum * kernel_spectrum, s=padded_yx)[..., : shape_yx[0], : shape_yx[1]]
+
+
+def image_spectrum(image_yx: Tensor, padded_yx: tuple[int, int]) -> Tensor:
+    """Spectrum of real images (..., h, w), zero-padded to padded_yx."""
+    return torch.fft.rfft2(image_yx, s=padded_yx)
