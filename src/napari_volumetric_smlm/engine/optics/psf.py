@@ -16,7 +16,7 @@ from torch import Tensor
 from ..fourier import centred_grid, filter_image, frequency_grid, matrix_transform, transform_matrix
 from .pupil import Pupil
 
-# Samples that are computed around the crop, so that blur does not wrap light from one edge to the other.
+# Samples that are computed around the crop beside three blurs, so that nothing wraps from one edge to the other.
 MARGIN = 6
 
 
@@ -83,6 +83,35 @@ def oversampling(pupil: Pupil, pixel_nm: float) -> int:
     return max(1, math.ceil(pixel_nm / (1.1 * nyquist_nm)))
 
 
+def sampled_images(
+    pupil: Pupil,
+    position_zyx_nm: Tensor,
+    grid: tuple[int, float, float],
+    blur_nm: Tensor | float = 0.0,
+    **changes: Tensor | None,
+) -> Tensor:
+    """Blurred images of points integrated over a square around each sample.
+
+    Parameters
+    ----------
+    grid : samples n along a side, their step in nm (fine enough for `oversampling`) and the side of the square in nm (0 = a point).
+    blur_nm : Gaussian blur, one number or one per point.
+    changes : focus_nm, phase_yx, amplitude_pyx as in `point_images`.
+
+    Returns
+    -------
+    (m, n, n) tensor: share of the point's light per step^2.
+    """
+    size, step, area_nm = grid
+    blur = torch.as_tensor(blur_nm, dtype=position_zyx_nm.dtype, device=position_zyx_nm.device)
+    margin = MARGIN + math.ceil(3 * float(blur.detach().max()) / step)
+    padded = size + 2 * margin
+    image = point_images(pupil, position_zyx_nm, (padded, step), **changes)
+    image = filter_image(image, pixel_transfer((padded, padded), step, blur, area_nm, image))
+    # both grids are centred at n // 2, and padding by the same number on both sides keeps it so
+    return image[:, margin : margin + size, margin : margin + size]
+
+
 def camera_images(
     pupil: Pupil,
     position_zyx_nm: Tensor,
@@ -105,11 +134,9 @@ def camera_images(
     """
     size, pixel_nm, integrated = camera
     fine = oversampling(pupil, pixel_nm)
-    step = pixel_nm / fine
-    # the fine grid contains the pixel centres: index of pixel j is fine * j + first
-    half = max(size // 2, size - 1 - size // 2) * fine + MARGIN
-    image = point_images(pupil, position_zyx_nm, (2 * half + 1, step), focus_nm, phase_yx, amplitude_pyx)
-    blur = torch.as_tensor(blur_nm, dtype=image.dtype, device=image.device)
-    image = filter_image(image, pixel_transfer((2 * half + 1, 2 * half + 1), step, blur, pixel_nm if integrated else 0.0, image))
+    # the fine grid contains the pixel centres: pixel j is its sample fine * j + first
+    half = max(size // 2, size - 1 - size // 2) * fine
+    grid = (2 * half + 1, pixel_nm / fine, pixel_nm if integrated else 0.0)
+    image = sampled_images(pupil, position_zyx_nm, grid, blur_nm, focus_nm=focus_nm, phase_yx=phase_yx, amplitude_pyx=amplitude_pyx)
     first = half - (size // 2) * fine
     return image[:, first : first + fine * size : fine, first : first + fine * size : fine] * fine**2
