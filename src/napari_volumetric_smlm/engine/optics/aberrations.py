@@ -32,6 +32,9 @@ def zernike(j: int, y: Tensor, x: Tensor) -> Tensor:
     The polynomial goes on smoothly outside the disc, so that a sampled edge needs no special case.
     """
     n, m = noll_to_nm(j)
+    dtype = x.dtype
+    # terms of opposite sign reach 1e7 at order 20: single precision would leave errors above 1 rad
+    y, x = y.double(), x.double()
     r2 = y * y + x * x
     radial = torch.zeros_like(r2)
     order = abs(m)
@@ -43,12 +46,12 @@ def zernike(j: int, y: Tensor, x: Tensor) -> Tensor:
         )
         radial = radial + c * r2 ** ((n - order) // 2 - k)
     if m == 0:
-        return math.sqrt(n + 1) * radial
+        return (math.sqrt(n + 1) * radial).to(dtype)
     # r^|m| cos(m phi) and r^|m| sin(m phi) as polynomials: no angle is needed at the centre
     real, imaginary = torch.ones_like(x), torch.zeros_like(x)
     for _ in range(order):
         real, imaginary = real * x - imaginary * y, real * y + imaginary * x
-    return math.sqrt(2 * (n + 1)) * radial * (real if m > 0 else imaginary)
+    return (math.sqrt(2 * (n + 1)) * radial * (real if m > 0 else imaginary)).to(dtype)
 
 
 def zernike_sum(coefficients_rad: dict[int, float], y: Tensor, x: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ def point_images(
         e = matrix_transform(field, rows, columns)
         image = image + e.real**2 + e.imag**2
     # Parseval: sum over the period (lambda / pupil step)^2 of |E|^2 dx^2 = period^2 * sum |A|^2
-    period_nm = pupil.wavelength_nm / (pupil.na_n[1] - pupil.na_n[0])
+    # (the step from the whole width: the difference of two neighbours has few digits)
+    period_nm = pupil.wavelength_nm * (len(pupil.na_n) - 1) / (pupil.na_n[-1] - pupil.na_n[0])
     return image * (step_nm / period_nm) ** 2 / power[:, None, None]
 
 

@@ -65,7 +65,7 @@ def view_pupil(instrument: Instrument, view: int = 0, dtype: torch.dtype = torch
     wavelength = instrument.emission_nm
     edge_na = na if instrument.supercritical else min(na, n_s)
     step, half = _grid(instrument, scene, edge_na, samples)
-    s = centred_grid(2 * half + 1, step).to(dtype)
+    s = centred_grid(2 * half + 1, step, torch.empty(0, dtype=dtype))
     sy, sx = s[:, None], s[None, :]
     radius = torch.sqrt(sy * sy + sx * sx)
 
