@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -106,6 +106,25 @@ class Localizations(Noun):
     def empty(cls, z_reference: ZReference = "unknown") -> Localizations:
         """Return a table without molecules."""
         return cls(columns={name: [] for name in REQUIRED}, z_reference=z_reference)
+
+    @classmethod
+    def joined(cls, tables: Sequence[Localizations]) -> Localizations:
+        """Return one table of the rows of several, in their order; columns that not all of them have are left out, the rest is the first's.
+
+        Raises
+        ------
+        ValueError
+            If there is no table, or their depths are measured from different places.
+        """
+        if not tables:
+            raise ValueError("at least one table is needed")
+        references = {table.z_reference for table in tables if len(table)}
+        if len(references) > 1:
+            raise ValueError(f"z is measured from {' and '.join(sorted(references))}: such tables cannot be joined")
+        filled = [table for table in tables if len(table)] or list(tables[:1])
+        names = [name for name in filled[0].columns if all(name in table for table in filled)]
+        columns = {name: _locked(np.concatenate([table[name] for table in filled])) for name in names}
+        return filled[0].model_copy(update={"columns": columns})
 
 
 def _locked(array: NDArray[Any]) -> NDArray[Any]:
