@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from ...errors import EngineError
 from ..fourier import centred_grid, filter_image, frequency_grid, matrix_transform, transform_matrix
 from .pupil import Pupil
 
@@ -60,10 +61,8 @@ def point_images(
         power = power + (field.real**2 + field.imag**2).sum((-1, -2))
         e = matrix_transform(field, rows, columns)
         image = image + e.real**2 + e.imag**2
-    # Parseval: sum over the period (lambda / pupil step)^2 of |E|^2 dx^2 = period^2 * sum |A|^2
-    # (the step from the whole width: the difference of two neighbours has few digits)
-    period_nm = pupil.wavelength_nm * (len(pupil.na_n) - 1) / (pupil.na_n[-1] - pupil.na_n[0])
-    return image * (step_nm / period_nm) ** 2 / power[:, None, None]
+    # Parseval: sum over the period squared of |E|^2 dx^2 = period^2 * sum |A|^2
+    return image * (step_nm / period_nm(pupil)) ** 2 / power[:, None, None]
 
 
 def pixel_transfer(shape_yx: tuple[int, int], step_nm: float, blur_nm: Tensor, pixel_nm: float, like: Tensor) -> Tensor:
@@ -75,6 +74,12 @@ def pixel_transfer(shape_yx: tuple[int, int], step_nm: float, blur_nm: Tensor, p
     blur = torch.as_tensor(blur_nm, dtype=like.dtype, device=like.device)[..., None, None]
     transfer = torch.exp(-2 * math.pi**2 * blur**2 * (fy**2 + fx**2))
     return transfer * torch.sinc(fy * pixel_nm) * torch.sinc(fx * pixel_nm)
+
+
+def period_nm(pupil: Pupil) -> float:
+    """Distance after which the sampled pupil's field repeats: lambda / (pupil step)."""
+    # the step from the whole width: the difference of two neighbours has few digits
+    return pupil.wavelength_nm * (len(pupil.na_n) - 1) / float(pupil.na_n[-1] - pupil.na_n[0])
 
 
 def oversampling(pupil: Pupil, pixel_nm: float) -> int:
@@ -102,8 +107,19 @@ def sampled_images(
     Returns
     -------
     (m, n, n) tensor: share of the point's light per step^2.
+
+    Raises
+    ------
+    EngineError
+        If the images are wider than the period of the pupil's field: they would show the point twice.
     """
     size, step, area_nm = grid
+    width, period, samples = (size - 1) * step, period_nm(pupil), len(pupil.na_n)
+    if width > period:
+        raise EngineError(
+            f"the images are {width + step:.0f} nm wide, but the field of a pupil of {samples} samples repeats every {period:.0f} nm: "
+            f"use a smaller window, or a pupil of at least {math.ceil(width / period * (samples - 1)) + 1} samples"
+        )
     blur = torch.as_tensor(blur_nm, dtype=position_zyx_nm.dtype, device=position_zyx_nm.device)
     margin = MARGIN + math.ceil(3 * float(blur.detach().max()) / step)
     padded = size + 2 * margin
