@@ -82,11 +82,15 @@ def period_nm(pupil: Pupil) -> float:
     return pupil.wavelength_nm * (len(pupil.na_n) - 1) / float(pupil.na_n[-1] - pupil.na_n[0])
 
 
+def nyquist_nm(pupil: Pupil) -> float:
+    """Largest step that samples the intensity fully: half its finest period lambda / (2 NA)."""
+    return pupil.wavelength_nm / (4 * float(pupil.na_n[-1]))
+
+
 def oversampling(pupil: Pupil, pixel_nm: float) -> int:
-    """Samples per pixel that the intensity needs: its finest period is lambda / (2 NA)."""
-    nyquist_nm = pupil.wavelength_nm / (4 * float(pupil.na_n[-1]))
+    """Samples per pixel that the intensity needs."""
     # a tenth beyond is harmless: the transfer function is nearly zero there
-    return max(1, math.ceil(pixel_nm / (1.1 * nyquist_nm)))
+    return max(1, math.ceil(pixel_nm / (1.1 * nyquist_nm(pupil))))
 
 
 def sampled_images(
@@ -101,7 +105,7 @@ def sampled_images(
     Parameters
     ----------
     grid : samples n along a side, their step in nm (fine enough for `oversampling`) and the side of the square in nm (0 = a point).
-    blur_nm : Gaussian blur, one number or one per point.
+    blur_nm : Gaussian blur: one number, one per point (m,), or (b, 1) numbers that are all applied to every point.
     changes : focus_nm, phase_yx, amplitude_pyx as in `point_images`.
 
     Returns
@@ -126,7 +130,7 @@ def sampled_images(
     image = point_images(pupil, position_zyx_nm, (padded, step), **changes)
     image = filter_image(image, pixel_transfer((padded, padded), step, blur, area_nm, image))
     # both grids are centred at n // 2, and padding by the same number on both sides keeps it so
-    return image[:, margin : margin + size, margin : margin + size]
+    return image[..., margin : margin + size, margin : margin + size]
 
 
 def camera_images(

@@ -69,7 +69,8 @@ def view_pupil(instrument: Instrument, view: int = 0, dtype: torch.dtype = torch
     sy, sx = s[:, None], s[None, :]
     radius = torch.sqrt(sy * sy + sx * sx)
 
-    inside = ((edge_na - radius) / step + 0.5).clamp(0, 1)  # share of the pupil sample inside the aperture
+    # a phase mask's own pixels are in or out, as in the simulators that use such masks; else the share of the sample inside
+    inside = (radius < edge_na).to(radius.dtype) if scene.mask is not None else ((edge_na - radius) / step + 0.5).clamp(0, 1)
     if scene.aperture is not None:
         cy, cx = scene.aperture.centre_na_yx
         inside = inside * ((scene.aperture.radius_na - torch.hypot(sy - cy, sx - cx)) / step + 0.5).clamp(0, 1)

@@ -1,23 +1,26 @@
 """A point-spread function as a table of B-spline coefficients: images and their derivatives for many molecules at once.
 
 The table holds the pupil's images on a regular grid of depth (and of blur, when that is fitted), sampled finer than the pixel.
-A molecule's image is a cubic B-spline between depths and, along rows and columns, one small matrix product each, since all
+A molecule's image is a cubic spline between depths and, along rows and columns, one small matrix product each, since all
 pixels of a molecule share its sub-pixel position. It is what simulation, search and refinement have in common.
 Source of the spline: Unser, IEEE Signal Process. Mag. 16, 22 (1999).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...domain.instrument import Instrument
-from .psf import oversampling, sampled_images
+from .psf import nyquist_nm, sampled_images
 from .pupil import view_pupil
 
-EDGE = 3  # table samples beyond the window on each side, so that the spline has support
+EDGE = 4  # table samples beyond the window on each side, so that the spline has support
+DEGREE = 5  # of the spline along rows and columns, where the table is sampled just above Nyquist; along z it is 3
+OVERSAMPLING = 1.25  # samples per Nyquist interval of the intensity
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,9 @@ class WindowImages:
     """Images of m molecules in V views and their derivatives, shapes (m, V, n, n); per photon of the molecule and per nm."""
 
     value: Tensor
-    by_z: Tensor
-    by_y: Tensor
-    by_x: Tensor
+    by_z: Tensor | None = None
+    by_y: Tensor | None = None
+    by_x: Tensor | None = None
     by_blur: Tensor | None = None
 
 
@@ -77,27 +80,22 @@ class PsfTable:
             self._fine.append(fine)
             self._coefficients.append(coefficients)
 
-    def _tabulate(self, instrument: Instrument, v: int) -> tuple[int, Tensor]:
-        """Samples per pixel and spline coefficients (blur, z, y, x) of one view."""
+    def _tabulate(self, instrument: Instrument, v: int) -> tuple[float, Tensor]:
+        """Samples per pixel, and spline coefficients (z, blur, y, x) of one view."""
         pupil, pixel = view_pupil(instrument, v).to(self.device), self.pixel_v[v]
-        # a cubic spline follows a band-limited image to about 1e-4 when it is sampled twice as finely as Nyquist asks
-        fine = 2 * oversampling(pupil, pixel)
-        samples = fine * (self.window_px - 1) + 1 + 2 * (fine + EDGE)
-        samples += 1 - samples % 2
-        integrated = instrument.pixel_model == "integrated"
+        fine = max(1.0, OVERSAMPLING * pixel / nyquist_nm(pupil))
+        samples = 2 * math.ceil(fine * (self.window_px // 2 + 1) + EDGE) + 1
+        area = pixel if instrument.pixel_model == "integrated" else 0.0
         own = torch.tensor([instrument.views[v].blur_nm ** 2], device=self.device)
+        knots = (own if self.blur2_knots is None else self.blur2_knots).sqrt()
         stacks = []
-        for blur2 in own if self.blur2_knots is None else self.blur2_knots:
-            planes = []
-            for z in self.z_nm.split(16):
-                position = torch.zeros((len(z), 3), device=self.device)
-                position[:, 0] = z
-                image = sampled_images(pupil, position, (samples, pixel / fine, pixel if integrated else 0.0), blur2.sqrt())
-                planes.append(image * fine**2)
-            stacks.append(torch.cat(planes))
-        coefficients = torch.stack(stacks)
-        for axis in (1, 2, 3):
-            inverse = _spline_inverse(coefficients.shape[axis], self.device)
+        for z in self.z_nm.split(16):
+            position = torch.zeros((len(z), 3), device=self.device)
+            position[:, 0] = z
+            stacks.append(sampled_images(pupil, position, (samples, pixel / fine, area), knots[:, None]) * fine**2)
+        coefficients = torch.cat(stacks, dim=1).transpose(0, 1)
+        for axis, degree in ((0, 3), (2, DEGREE), (3, DEGREE)):
+            inverse = _spline_inverse(coefficients.shape[axis], degree, self.device)
             coefficients = torch.tensordot(coefficients, inverse, dims=([axis], [1])).movedim(-1, axis)
         return fine, coefficients.contiguous()
 
@@ -111,38 +109,39 @@ class PsfTable:
         derivatives : also compute the derivatives.
         """
         parts = [self._view_images(v, position_zyx_nm[:, v], blur_nm, derivatives) for v in range(len(self._coefficients))]
-        value, by_z, by_y, by_x, by_blur = (
-            None if column[0] is None else torch.stack([c * f for c, f in zip(column, self.fraction_v, strict=True)], dim=1)
-            for column in zip(*parts, strict=True)
-        )
-        return WindowImages(value, by_z, by_y, by_x, by_blur)
+        fraction = self.fraction_v[:, None, None]
+        return WindowImages(*(torch.stack(column, dim=1) * fraction for column in zip(*parts, strict=True)))
 
-    def _view_images(self, v: int, position_zyx_nm: Tensor, blur_nm: Tensor | None, derivatives: bool) -> list[Tensor | None]:
+    def _view_images(self, v: int, position_zyx_nm: Tensor, blur_nm: Tensor | None, derivatives: bool) -> list[Tensor]:
         table, fine, pixel = self._coefficients[v], self._fine[v], self.pixel_v[v]
         u = ((position_zyx_nm[:, 0] - self.z_nm[0]) / self.z_step_nm).clamp(0, len(self.z_nm) - 1.001)
         start = u.floor().clamp(0, len(self.z_nm) - 2).long()
         weights, slopes = _cubic_weights(u - start)
+        blur_weights, blur_slopes = self._blur_weights(blur_nm, len(u))
+        mixes = [_outer(weights, blur_weights)]
+        if derivatives:
+            mixes.append(_outer(slopes, blur_weights))
+            if self.blur2_knots is not None:
+                mixes.append(_outer(weights, blur_slopes))
         # beyond the first and last plane the coefficient is repeated
         index = (start[:, None] + torch.arange(-1, 3, device=self.device)).clamp(0, len(self.z_nm) - 1)
-        blur_weights, blur_slopes = self._blur_weights(blur_nm, len(u))
-        by_depth = lambda b, z: _mix(table, index, b, z)  # noqa: E731
-        plane = by_depth(blur_weights, weights)
+        planes = torch.bmm(torch.stack(mixes, 1), table[index].reshape(len(u), mixes[0].shape[1], -1))
+        planes = planes.reshape(len(u), len(mixes), *table.shape[2:])
         rows, row_slopes = self._sample_matrix(position_zyx_nm[:, 1] / pixel * fine, fine, table.shape[2])
         columns, column_slopes = self._sample_matrix(position_zyx_nm[:, 2] / pixel * fine, fine, table.shape[3])
         columns, column_slopes = columns.transpose(1, 2), column_slopes.transpose(1, 2)
-        half = torch.bmm(rows, plane)
+        half = torch.bmm(rows, planes[:, 0])
         value = torch.bmm(half, columns)
         if not derivatives:
-            return [value, None, None, None, None]
-        # moving the molecule by +dx moves the sampling point by -dx
-        by_z = torch.bmm(torch.bmm(rows, by_depth(blur_weights, slopes)), columns) / self.z_step_nm
-        by_y = torch.bmm(torch.bmm(row_slopes, plane), columns) * (fine / pixel)
+            return [value]
+        by_z = torch.bmm(torch.bmm(rows, planes[:, 1]), columns) / self.z_step_nm
+        by_y = torch.bmm(torch.bmm(row_slopes, planes[:, 0]), columns) * (fine / pixel)
         by_x = torch.bmm(half, column_slopes) * (fine / pixel)
-        by_blur = None
+        images = [value, by_z, by_y, by_x]
         if blur_nm is not None and self.blur2_knots is not None:
-            by_blur2 = torch.bmm(torch.bmm(rows, by_depth(blur_slopes, weights)), columns)
-            by_blur = by_blur2 * (2 * blur_nm)[:, None, None]
-        return [value, by_z, by_y, by_x, by_blur]
+            by_blur2 = torch.bmm(torch.bmm(rows, planes[:, 2]), columns)
+            images.append(by_blur2 * (2 * blur_nm)[:, None, None])
+        return images
 
     def _blur_weights(self, blur_nm: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
         """Lagrange weights over the blur knots, and their derivative by the squared blur, (m, knots)."""
@@ -161,25 +160,31 @@ class PsfTable:
             slopes.append(sum(torch.cat([factors[:k], factors[k + 1 :]]).prod(0) for k in range(len(others))) / scale)
         return torch.stack(weights, 1), torch.stack(slopes, 1)
 
-    def _sample_matrix(self, offset: Tensor, fine: int, samples: int) -> tuple[Tensor, Tensor]:
-        """Matrices (m, window, samples) that sample the spline at the pixels of molecules `offset` fine steps off centre, and their derivative."""
+    def _sample_matrix(self, offset: Tensor, fine: float, samples: int) -> tuple[Tensor, Tensor]:
+        """Matrices (m, window, samples) that sample the spline at the pixels of molecules `offset` samples off centre; derivatives."""
         pixel = torch.arange(self.window_px, device=self.device) - self.window_px // 2
         u = samples // 2 + fine * pixel - offset[:, None]
         distance = u[:, :, None] - torch.arange(samples, device=self.device)
-        near, far = (1 - distance.abs()).clamp(min=0), (2 - distance.abs()).clamp(min=0)
-        weight = far**3 / 6 - near**3 * (2 / 3)
-        slope = torch.sign(distance) * (2 * near**2 - far**2 / 2)
+        weight, slope = _spline(distance)
+        # moving the molecule by +dx moves the sampling point by -dx
         return weight, -slope
 
 
-def _mix(table: Tensor, index: Tensor, blur_weights: Tensor, z_weights: Tensor) -> Tensor:
-    """Weighted sum of the table's planes (blur, z) for each molecule, (m, y, x)."""
-    result = None
-    for b in range(table.shape[0]):
-        for k in range(4):
-            term = table[b, index[:, k]] * (blur_weights[:, b] * z_weights[:, k])[:, None, None]
-            result = term if result is None else result.add_(term)
-    return result  # type: ignore[return-value]
+def _spline(distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Centred B-spline of degree 5 and its derivative: sum_k c_k (3 - k - |t|)_+^5 / 120 with c = 1, -6, 15."""
+    far = distance.abs()
+    value = slope = torch.zeros_like(far)
+    for reach, factor in ((3.0, 1.0), (2.0, -6.0), (1.0, 15.0)):
+        part = (reach - far).clamp(min=0)
+        fourth = part**4
+        value = value + (factor / 120) * fourth * part
+        slope = slope - (factor / 24) * fourth
+    return value, slope * torch.sign(distance)
+
+
+def _outer(z_weights: Tensor, blur_weights: Tensor) -> Tensor:
+    """Products of weights over planes and blur knots, (m, 4 * knots)."""
+    return (z_weights[:, :, None] * blur_weights[:, None, :]).flatten(1)
 
 
 def _cubic_weights(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,11 +195,12 @@ def _cubic_weights(t: Tensor) -> tuple[Tensor, Tensor]:
     return weights, slopes
 
 
-def _spline_inverse(n: int, device: torch.device) -> Tensor:
-    """Inverse of the matrix that turns cubic B-spline coefficients into samples, the end coefficients repeated outside."""
-    matrix = torch.eye(n, dtype=torch.float64) * (4 / 6)
-    side = torch.full((n - 1,), 1 / 6, dtype=torch.float64)
-    matrix += torch.diag(side, 1) + torch.diag(side, -1)
-    matrix[0, 0] += 1 / 6
-    matrix[-1, -1] += 1 / 6
+def _spline_inverse(n: int, degree: int, device: torch.device) -> Tensor:
+    """Inverse of the matrix that turns B-spline coefficients into samples, the end coefficients repeated outside."""
+    taps = {3: (4 / 6, 1 / 6), 5: (66 / 120, 26 / 120, 1 / 120)}[degree]
+    matrix = torch.zeros((n, n), dtype=torch.float64)
+    rows = torch.arange(n)
+    for k, value in enumerate(taps):
+        for shift in {k, -k}:
+            matrix.index_put_((rows, (rows + shift).clamp(0, n - 1)), torch.tensor(value, dtype=torch.float64), accumulate=True)
     return torch.linalg.inv(matrix).float().to(device)
