@@ -1,0 +1,290 @@
+"""Between plans and forms, the only place: labels with units, tooltips from the field's description, exact numbers.
+
+Numbers are edited as text, not in spin boxes: those round 0.0003 to 0.00 and know no "empty = automatic".
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Literal, get_args, get_origin
+
+import pydantic
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QLineEdit, QWidget
+
+from ..domain.noun import Noun
+from ..errors import PlanError
+
+# suffix of a field's name -> unit as it is shown
+UNITS = {
+    "nm": "nm", "um": "µm", "mm": "mm", "px": "px", "ms": "ms", "rad": "rad", "photons": "photons", "counts": "counts", "e": "e⁻",
+    "um2": "µm⁻²",
+}  # fmt: skip
+WRONG_STYLE = "border: 1px solid #d55e00"
+
+
+def label_of(name: str) -> str:
+    """Return a field's label, with the unit that stands in its name: `z_step_nm` becomes `Z step (nm)`."""
+    if name == "gain_e_per_count":
+        return "Gain (e⁻ per count)"
+    words = name.split("_")
+    unit = UNITS.get(words[-1]) if len(words) > 1 else None
+    words = words[:-1] if unit else words
+    # the axes of a pair or a box are told in the tooltip
+    words = [word for word in words if word not in ("yx", "zyx", "per")] or words
+    text = " ".join(words)
+    return text[:1].upper() + text[1:] + (f" ({unit})" if unit else "")
+
+
+def tooltip_of(noun: type[Noun], name: str) -> str:
+    """Return a field's description as a tooltip that wraps."""
+    return f"<qt>{html.escape(noun.model_fields[name].description or label_of(name))}</qt>"
+
+
+class NumberEdit(QLineEdit):
+    """A line of text that steps with the arrow keys: whole numbers by one, others by a tenth of their leading digit."""
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        """Step up or down."""
+        sign = {Qt.Key.Key_Up: 1, Qt.Key.Key_Down: -1}.get(event.key())
+        if sign is None or not self._step(sign):
+            super().keyPressEvent(event)
+
+    def _step(self, sign: int) -> bool:
+        try:
+            value = float(self.text())
+        except ValueError:
+            return False
+        if "." not in self.text() and "e" not in self.text().lower():
+            self.setText(str(int(value) + sign))
+        else:
+            step = 10.0 ** (math.floor(math.log10(abs(value))) - 1) if value else 0.1
+            self.setText(f"{value + sign * step:.12g}")
+        return True
+
+
+class PlanForm(QWidget):
+    """A form for a noun, most often a plan; empty lines mean "automatic" (None), or "missing" where a value is required.
+
+    Parameters
+    ----------
+    noun
+        The class.
+    fields
+        Fields to show, in this order; the others keep the values of the last `set_plan`, else their defaults.
+    """
+
+    changed = Signal()
+
+    def __init__(self, noun: type[Noun], fields: Sequence[str] | None = None, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.noun = noun
+        self.fields = tuple(fields if fields is not None else noun.model_fields)
+        self.editors: dict[str, QWidget] = {}
+        self._kept: dict[str, Any] = {
+            name: field.get_default(call_default_factory=True) for name, field in noun.model_fields.items() if not field.is_required()
+        }
+        layout = QFormLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for name in self.fields:
+            editor = self._make_editor(name)
+            editor.setObjectName(name)
+            editor.setToolTip(tooltip_of(noun, name))
+            editor.setAccessibleName(label_of(name))
+            editor.setAccessibleDescription(noun.model_fields[name].description or "")
+            self.editors[name] = editor
+            if isinstance(editor, QCheckBox):
+                editor.setText(label_of(name))
+                layout.addRow(editor)
+            else:
+                label = QLabel(label_of(name))
+                label.setBuddy(editor)
+                label.setToolTip(editor.toolTip())
+                layout.addRow(label, editor)
+            if name in self._kept:
+                self._show(name, self._kept[name])
+        self._check()
+
+    def set_plan(self, plan: Noun) -> None:
+        """Show a plan."""
+        for name in self.noun.model_fields:
+            self.set_value(name, getattr(plan, name))
+
+    def set_value(self, name: str, value: Any) -> None:
+        """Show one value, or keep it where the field is not shown."""
+        self._kept[name] = value
+        if name in self.editors:
+            self._show(name, value)
+
+    def plan(self) -> Any:
+        """Return the noun that the form describes.
+
+        Raises
+        ------
+        PlanError
+            If a value is missing or wrong; all are named.
+        """
+        values, wrong = self._read()
+        if not wrong:
+            try:
+                return self.noun.model_validate(values)
+            except pydantic.ValidationError as problem:
+                wrong = self._explain(problem, values)
+        raise PlanError("; ".join(f"{label_of(name)}: {words}" if name else words for name, words in wrong.items()))
+
+    @property
+    def problem(self) -> str:
+        """Why there is no plan, in words; empty when there is one."""
+        try:
+            self.plan()
+        except PlanError as error:
+            return str(error)
+        return ""
+
+    def _make_editor(self, name: str) -> QWidget:
+        kind = _plain(self.noun.model_fields[name].annotation)[0]
+        if kind is bool:
+            check = QCheckBox()
+            check.toggled.connect(self._on_change)
+            return check
+        if get_origin(kind) is Literal:
+            combo = QComboBox()
+            combo.addItems([str(choice) for choice in get_args(kind)])
+            combo.currentIndexChanged.connect(self._on_change)
+            return combo
+        line = NumberEdit()
+        if name not in self._kept:
+            line.setPlaceholderText("required")
+        elif _plain(self.noun.model_fields[name].annotation)[1]:
+            line.setPlaceholderText("automatic")
+        line.textChanged.connect(self._on_change)
+        return line
+
+    def _show(self, name: str, value: Any) -> None:
+        editor = self.editors[name]
+        if isinstance(editor, QCheckBox):
+            editor.setChecked(bool(value))
+        elif isinstance(editor, QComboBox):
+            editor.setCurrentText(str(value))
+        elif isinstance(editor, QLineEdit):
+            shape = getattr(value, "shape", None)
+            # a camera's map has one value a pixel: shown, kept, not edited here
+            editor.setReadOnly(shape is not None)
+            editor.setText(write_value(value) if shape is None else f"map of {' x '.join(map(str, shape))}")
+            editor.setCursorPosition(0)
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, str]]:
+        values = dict(self._kept)
+        wrong: dict[str, str] = {}
+        for name, editor in self.editors.items():
+            if isinstance(editor, QCheckBox):
+                values[name] = editor.isChecked()
+            elif isinstance(editor, QComboBox):
+                values[name] = get_args(_plain(self.noun.model_fields[name].annotation)[0])[editor.currentIndex()]
+            elif isinstance(editor, QLineEdit) and not editor.isReadOnly():
+                kind, optional = _plain(self.noun.model_fields[name].annotation)
+                text = editor.text().strip()
+                if text:
+                    try:
+                        values[name] = read_value(text, kind)
+                    except ValueError as problem:
+                        wrong[name] = str(problem)
+                elif optional:
+                    values[name] = None
+                elif name in self._kept and kind is not str:
+                    wrong[name] = "is empty; a value is needed"
+                elif kind is str:
+                    values[name] = ""
+                else:
+                    values.pop(name, None)
+                    wrong[name] = "is required; " + (self.noun.model_fields[name].description or "fill it in")
+        return values, wrong
+
+    def _explain(self, problem: pydantic.ValidationError, values: dict[str, Any]) -> dict[str, str]:
+        wrong: dict[str, str] = {}
+        for item in problem.errors(include_url=False):
+            name = str(item["loc"][0]) if item["loc"] else ""
+            words = str(item["ctx"]["error"]) if item["type"] == "value_error" else f"{values.get(name)!r}: {item['msg']}"
+            wrong.setdefault(name, words)
+        return wrong
+
+    def _on_change(self) -> None:
+        self._check()
+        self.changed.emit()
+
+    def _check(self) -> None:
+        values, wrong = self._read()
+        if not wrong:
+            try:
+                self.noun.model_validate(values)
+            except pydantic.ValidationError as problem:
+                wrong = self._explain(problem, values)
+        for name, editor in self.editors.items():
+            # an empty required field is not wrong yet; the button says what is missing
+            bad = name in wrong and not (isinstance(editor, QLineEdit) and not editor.text().strip())
+            editor.setStyleSheet(WRONG_STYLE if bad else "")
+            tip = tooltip_of(self.noun, name)
+            editor.setToolTip(tip.replace("</qt>", f"<br><b>{html.escape(wrong[name])}</b></qt>") if bad else tip)
+
+
+def write_value(value: Any) -> str:
+    """Write a value so that `read_value` gives back exactly the same."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        if value and isinstance(value[0], tuple):
+            return json.dumps(value)
+        return ", ".join(write_value(part) for part in value)
+    if isinstance(value, float):
+        return repr(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return str(value)
+
+
+def read_value(text: str, kind: Any) -> Any:
+    """Read what was typed.
+
+    Raises
+    ------
+    ValueError
+        With words, if it cannot be read.
+    """
+    if kind is str:
+        return text
+    if get_origin(kind) is tuple:
+        if text.startswith("["):
+            try:
+                return json.loads(text)
+            except json.JSONDecodeError as problem:
+                raise ValueError(f"{text!r} is not a list like [[10, 20], [30, 40]]") from problem
+        inner = get_args(kind)[0]
+        return tuple(read_value(part.strip(), _plain(inner)[0]) for part in text.split(",") if part.strip())
+    try:
+        if kind is int:
+            return int(text)
+        return float(text)
+    except ValueError:
+        pass
+    if "," in text and text.replace(",", ".").replace(".", "", 1).lstrip("-").isdigit():
+        raise ValueError(f"{text!r}: write the decimal mark as a point: {text.replace(',', '.')}")
+    raise ValueError(f"{text!r} is not a {'whole number' if kind is int else 'number'}")
+
+
+def _plain(annotation: Any) -> tuple[Any, bool]:
+    """Return the type without its limits, and whether it may be None."""
+    optional = False
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        choices = [choice for choice in get_args(annotation) if choice is not type(None)]
+        optional = len(choices) < len(get_args(annotation))
+        # a number or a map (y, x): the form edits the number
+        annotation = choices[0]
+    if get_origin(annotation) is typing.Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation, optional

@@ -1,0 +1,231 @@
+"""Between nouns and layers, the only place: scale, units, names, and the mark in the metadata that says "this layer is ours".
+
+All overlays stand in the world of the frames that they belong to: a table's nanometres are turned by the layer's own
+transform, so that circles sit on their molecules even where somebody opened the frames without a pixel size.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..domain.images import RawStack, StackKind, Volume
+from ..domain.molecules import Localizations
+from ..domain.runs import FrameExplanation
+from ..errors import StackError
+from .live import quick_picture
+from .world import contrast_of, picture_contrast, place_over, place_pixels
+
+KEY = "napari-volumetric-smlm"
+LayerData = tuple[Any, dict[str, Any], str]
+# what a layer of ours is for
+FRAMES, MOLECULES, TABLE, PICTURE, FOUND, RESIDUAL, BEADS, MEASURED, FITTED = (
+    "frames", "molecules", "table", "picture", "found", "residual", "beads", "measured", "fitted",
+)  # fmt: skip
+# napari's name of a map that keeps its order for colour-blind eyes and in grey
+DEPTH_COLORMAP = "viridis"
+STACK_NAMES: dict[str | None, str] = {
+    "frames": "Frames", "beads": "Beads", "light_field": "Light field", "structured": "Structured", None: "Stack",
+}  # fmt: skip
+
+
+def mark(role: str, **nouns: Any) -> dict[str, Any]:
+    """Return the metadata of a layer of ours: its role and the nouns that it shows."""
+    return {KEY: {"role": role, **nouns}}
+
+
+def role_of(layer: Any) -> str | None:
+    """Return what a layer of ours is for, or None for a layer of somebody else."""
+    return (layer.metadata.get(KEY) or {}).get("role")
+
+
+def noun_of(layer: Any, name: str) -> Any:
+    """Return a noun kept with the layer ("stack", "table", "volume", ...), or None."""
+    return (layer.metadata.get(KEY) or {}).get(name)
+
+
+def lay_stack(stack: RawStack, instrument: Any = None) -> list[LayerData]:
+    """Show a raw stack: one image layer per camera, (time or slice, y, x), a pixel as large as the file says (else 1 pixel).
+
+    `instrument` (an Instrument) travels with the layers when the file's note or the sample names one.
+    """
+    first_axis = "slice" if stack.kind == "beads" else "t"
+    if stack.pixel_nm is None:
+        grid: dict[str, Any] = {"axis_labels": (first_axis, "y", "x")}
+    else:
+        grid = {
+            "scale": (1.0, stack.pixel_nm, stack.pixel_nm), "units": ("pixel", "nm", "nm"), "axis_labels": (first_axis, "y", "x"),
+        }  # fmt: skip
+    shown = []
+    for camera, counts in enumerate(stack.counts_tyx):
+        camera_name = f" · camera {camera + 1}" if len(stack.counts_tyx) > 1 else ""
+        source = Path(stack.source[min(camera, len(stack.source) - 1)]).name if stack.source else ""
+        options = {
+            "name": f"{STACK_NAMES[stack.kind]}{camera_name}" + (f" · {source}" if source else ""),
+            "metadata": mark(FRAMES, stack=stack, camera=camera, instrument=instrument),
+            "contrast_limits": contrast_of(counts),
+            "colormap": "gray",
+            **grid,
+        }
+        shown.append((counts, options, "image"))
+    return shown
+
+
+def stack_of(layers: list[Any], kind: StackKind) -> RawStack:
+    """Return the raw stack that layers show, one layer a camera, in the order of the cameras.
+
+    Parameters
+    ----------
+    kind
+        What the user took the layers for; it is written into the stack.
+
+    Raises
+    ------
+    StackError
+        If a layer is a picture in colour or has more axes than (t, y, x).
+    """
+    counts = []
+    source: list[str] = []
+    nouns = []
+    for layer in layers:
+        noun: RawStack | None = noun_of(layer, "stack")
+        nouns.append(noun)
+        if noun is not None:
+            camera = int(noun_of(layer, "camera") or 0)
+            counts.append(noun.counts_tyx[camera])
+            source += noun.source[camera : camera + 1]
+            continue
+        data = layer.data
+        if getattr(layer, "rgb", False) or getattr(layer, "multiscale", False) or data.ndim not in (2, 3):
+            raise StackError(
+                f"the layer {layer.name!r} has the shape {tuple(np.shape(data))}: frames with the axes (t, y, x) in grey are expected; "
+                "split the channels or take one position (right click on the layer: Split Stack)"
+            )
+        counts.append(data if data.ndim == 3 else data[None])
+        path = getattr(layer.source, "path", None)
+        source += [str(path)] if path else []
+    first = nouns[0]
+    if first is not None and len(layers) == 1 and len(first.counts_tyx) == 1:
+        return first if first.kind == kind else first.model_copy(update={"kind": kind})
+    known = [noun for noun in nouns if noun is not None]
+    return RawStack(
+        counts_tyx=tuple(counts),
+        kind=kind,
+        source=tuple(source) if len(source) == len(layers) else (),
+        fingerprint="+".join(noun.fingerprint for noun in known),
+        pixel_nm=next((noun.pixel_nm for noun in known if noun.pixel_nm), None),
+        z_step_nm=next((noun.z_step_nm for noun in known if noun.z_step_nm), None),
+        metadata=known[0].metadata if known else {},
+        warnings=tuple(word for noun in known for word in noun.warnings),
+    )
+
+
+def lay_molecules(frames: Any | None, pixel_nm: float, name: str = "Molecules of this frame") -> LayerData:
+    """Return an empty layer of circles, six camera pixels wide, that `fill_molecules` fills frame by frame."""
+    options = {
+        "name": name,
+        "ndim": 2,
+        "size": 6 * pixel_nm,
+        "symbol": "disc",
+        "face_color": "transparent",
+        "border_color": "cyan",
+        "border_width": 0.12,
+        "metadata": mark(MOLECULES),
+        **place_over(frames, pixel_nm),
+    }
+    return np.zeros((0, 2)), options, "points"
+
+
+def fill_molecules(layer: Any, shown: Localizations, table: Localizations | None, depth_range_nm: tuple[float, float]) -> None:
+    """Show some molecules as circles coloured by depth; the full `table` travels with the layer and is what gets saved."""
+    layer.selected_data = set()
+    layer.data = np.stack([shown["y_nm"], shown["x_nm"]], axis=1)
+    layer.features = dict(shown.columns)
+    if len(shown):
+        layer.border_color = depth_colors(shown["z_nm"], depth_range_nm)
+    layer.metadata = {**layer.metadata, **mark(MOLECULES, table=table if table is not None else shown)}
+
+
+def depth_colors(z_nm: NDArray[Any], depth_range_nm: tuple[float, float]) -> NDArray[Any]:
+    """Return one colour (red, green, blue, alpha) a molecule, dark = low, bright = high."""
+    from napari.utils.colormaps import ensure_colormap
+
+    low, high = depth_range_nm
+    return np.asarray(ensure_colormap(DEPTH_COLORMAP).map(np.clip((z_nm - low) / max(high - low, 1e-9), 0, 1)))
+
+
+def depth_range_of(table: Localizations) -> tuple[float, float]:
+    """Return the depth that most molecules of a table lie in."""
+    if not len(table):
+        return 0.0, 1.0
+    low, high = np.percentile(table["z_nm"], (1, 99))
+    return float(low), float(max(high, low + 1.0))
+
+
+def lay_table(table: Localizations, name: str, point_limit: int) -> list[LayerData]:
+    """Show a table that was opened as a file: a quick picture, and as points at most `point_limit` molecules, spread evenly."""
+    shown = table if len(table) <= point_limit else table.select(np.linspace(0, len(table) - 1, point_limit).astype(np.int64))
+    more = "" if len(shown) == len(table) else f" ({len(shown):,} of {len(table):,} shown)"
+    points = {
+        "name": f"{name}{more}",
+        "size": 40.0,
+        "border_width": 0.0,
+        "features": dict(shown.columns),
+        "metadata": mark(TABLE, table=table),
+        **place_over(None, 1.0),
+    }
+    if len(shown):
+        points["face_color"] = depth_colors(shown["z_nm"], depth_range_of(table))
+    data = np.stack([shown["y_nm"], shown["x_nm"]], axis=1)
+    layers: list[LayerData] = [(data, points, "points")]
+    if len(table):
+        layers.insert(0, lay_picture(quick_picture(table), f"Picture · {name}", None, 1.0, table))
+    return layers
+
+
+def lay_picture(
+    volume: Volume, name: str, frames: Any | None = None, pixel_nm: float = 1.0, table: Localizations | None = None
+) -> LayerData:
+    """Show a rendered picture: 2D (y, x), colour (y, x, 3), or a volume (z, y, x) for a viewer of its own."""
+    values = volume.values_zyx
+    options: dict[str, Any] = {"name": name, "metadata": mark(PICTURE, volume=volume, table=table), "blending": "translucent_no_depth"}
+    if values.shape[0] > 1:
+        options |= {
+            "scale": volume.voxel_zyx_nm, "translate": volume.origin_zyx_nm, "units": ("nm",) * 3, "axis_labels": ("z", "y", "x"),
+            "rendering": "mip", "colormap": "inferno",
+        }  # fmt: skip
+        return values, options | {"contrast_limits": picture_contrast(values)}, "image"
+    placed = place_over(frames, pixel_nm)
+    voxel, origin = np.array(volume.voxel_zyx_nm[1:]), np.array(volume.origin_zyx_nm[1:])
+    if "affine" in placed:
+        placed["affine"][:2, 2] += placed["affine"][:2, :2] @ origin
+        placed["affine"][:2, :2] = placed["affine"][:2, :2] * voxel
+    else:
+        scale = np.array(placed["scale"])
+        placed["translate"] = tuple(np.array(placed.get("translate", (0.0, 0.0))) + scale * origin)
+        placed["scale"] = tuple(scale * voxel)
+    return values[0], options | placed | {"colormap": "inferno", "contrast_limits": picture_contrast(values)}, "image"
+
+
+def lay_explanation(explanation: FrameExplanation, frames: list[Any], pixel_nm: float) -> list[LayerData]:
+    """Show one frame's model mean ("what was found") and its residual in sigmas, over the layer of each camera."""
+    shown = []
+    for view, (model, residual) in enumerate(zip(explanation.model_vyx, explanation.residual_vyx, strict=True)):
+        layer = frames[min(view, len(frames) - 1)] if frames else None
+        more = f" · view {view + 1}" if len(explanation.model_vyx) > 1 else ""
+        placed = place_pixels(layer, pixel_nm)
+        limits = contrast_of(explanation.photons_vyx[view : view + 1])
+        looks: dict[str, dict[str, Any]] = {
+            FOUND: {
+                "name": f"Found in this frame{more}",
+                "colormap": "gray",
+                "contrast_limits": limits,
+            },
+            RESIDUAL: {"name": f"Residual of this frame (sigmas){more}", "colormap": "PiYG", "contrast_limits": (-5.0, 5.0)},
+        }
+        for role, data in ((FOUND, model), (RESIDUAL, residual)):
+            shown.append((data, {**looks[role], **placed, "visible": False, "metadata": mark(role, view=view)}, "image"))
+    return shown
