@@ -59,6 +59,27 @@ class RawStack(Noun):
         return int(self.counts_tyx[0].shape[0])
 
 
+class StackNote(Noun):
+    """What the raw file itself does not say, kept in a small JSON file beside it; what stands here wins over the file's own metadata.
+
+    kind : what the stack is. instrument : path of the instrument's JSON file, relative to the note.
+    offset_counts to saturation_counts : as in `Camera`, one number for all cameras of the stack.
+    """
+
+    schema_version: Literal["vsmlm-stack-1"] = "vsmlm-stack-1"
+    kind: StackKind | None = None
+    pixel_nm: PositiveFloat | None = None
+    z_step_nm: float | None = None
+    frame_interval_ms: PositiveFloat | None = None
+    instrument: str | None = None
+    camera_name: str | None = None
+    offset_counts: float | None = None
+    gain_e_per_count: PositiveFloat | None = None
+    read_noise_e: float | None = Field(None, ge=0)
+    em_gain: float | None = Field(None, ge=1)
+    saturation_counts: PositiveFloat | None = None
+
+
 class PSF(Noun):
     """A point-spread function sampled on a grid, centred at index n // 2 of y and x; plane k lies at z = first_z_nm + k dz."""
 

@@ -1,0 +1,90 @@
+"""ND2 files of Nikon's program, through the optional package `nd2`."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import StackError
+from ..content import recognise_content
+from .frames import FrameArray
+from .opened import OpenedFile, require_camera_type, split_axes
+from .tiff_metadata import square_pixel_nm
+
+
+class Nd2Frames(FrameArray):
+    """Frames of an ND2 file; the channel runs fastest, as one exposure of the file holds all channels."""
+
+    def __init__(self, file: Any, count: int, shape_yx: tuple[int, int], channels: int) -> None:
+        super().__init__((count * channels, *shape_yx), file.dtype, str(file.path))
+        self._file, self._channels = file, channels
+        self._lock = threading.Lock()
+        weakref.finalize(self, file.close)
+
+    def _read_frame(self, frame: int, low: int, high: int) -> NDArray[Any]:
+        exposure, channel = divmod(frame, self._channels)
+        with self._lock:
+            image = np.asarray(self._file.read_frame(exposure))
+        return (image if image.ndim == 2 else image[channel])[low:high]
+
+
+def open_nd2(path: Path) -> OpenedFile:
+    """Open an ND2 file without reading its frames.
+
+    Raises
+    ------
+    StackError
+        If the package is not installed (with the command that installs it), or the file is damaged or in colour.
+    """
+    try:
+        import nd2
+    except ImportError as error:
+        raise StackError(
+            f"{path}: reading ND2 needs the package nd2; install it with: pip install 'napari-volumetric-smlm[formats]'"
+        ) from error
+    try:
+        file = nd2.ND2File(path)
+        sizes = {str(axis): int(length) for axis, length in file.sizes.items()}
+    except Exception as error:  # the package raises many types on damaged files
+        content = recognise_content(path) or "of unknown content"
+        raise StackError(f"{path}: not a readable ND2 file ({error}); the file is {content}; copy it again") from error
+    try:
+        if "S" in sizes:
+            raise StackError(f"{path}: colour pictures (axes {sizes}); camera frames have one value a pixel")
+        require_camera_type(file.dtype, str(path))
+        channels = sizes.get("C", 1)
+        loops = {axis: length for axis, length in sizes.items() if axis not in "CYX"}
+        frames = Nd2Frames(file, int(np.prod(list(loops.values()), dtype=np.int64)), (sizes["Y"], sizes["X"]), channels)
+    except BaseException:
+        file.close()
+        raise
+    opened = OpenedFile([], [path], "ND2")
+    voxel_um = file.voxel_size()
+    opened.pixel_nm = square_pixel_nm(voxel_um.x * 1e3, voxel_um.y * 1e3, opened, "ND2 metadata")
+    opened.z_step_nm = voxel_um.z * 1e3 if "Z" in loops else None
+    for loop in file.experiment or []:
+        period_ms = getattr(loop.parameters, "periodMs", None)
+        if period_ms:
+            opened.frame_interval_ms = float(period_ms)
+    _read_microscope(file, opened)
+    split_axes(frames, "".join(loops) + "C", (*loops.values(), channels), opened)
+    return opened
+
+
+def _read_microscope(file: Any, opened: OpenedFile) -> None:
+    channels = getattr(file.metadata, "channels", None) or []
+    if not channels:
+        return
+    microscope, channel = channels[0].microscope, channels[0].channel
+    optics = {
+        "numerical_aperture": getattr(microscope, "objectiveNumericalAperture", None),
+        "magnification": getattr(microscope, "objectiveMagnification", None),
+        "immersion_index": getattr(microscope, "immersionRefractiveIndex", None),
+        "emission_nm": getattr(channel, "emissionLambdaNm", None),
+    }
+    opened.metadata["optics"] = {name: float(value) for name, value in optics.items() if value}
