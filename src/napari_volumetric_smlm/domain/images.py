@@ -102,3 +102,15 @@ class Volume(Noun):
     voxel_zyx_nm: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     origin_zyx_nm: tuple[float, float, float]
     quantity: str
+
+
+class DepthPicture(Noun):
+    """A projection with colours for depth, ready for a screen; pixel (0, 0) has its centre at origin_yx_nm.
+
+    depth_range_nm : depths of the first and the last colour.
+    """
+
+    rgb_yxc: Array
+    pixel_nm: PositiveFloat
+    origin_yx_nm: tuple[float, float]
+    depth_range_nm: tuple[float, float]
