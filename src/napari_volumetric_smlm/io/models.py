@@ -1,0 +1,135 @@
+"""Weights of trained models: safetensors with a JSON card beside them. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from ..errors import ModelError
+from .atomic import replacing
+from .content import recognise_content
+from .json_files import read_json
+
+CARD_VERSION = "vsmlm-model-1"
+PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib", ".npy", ".npz"}
+LARGEST_CARD_MIB = 64
+
+
+def card_path(path: str | os.PathLike[str]) -> Path:
+    """Where the card of a weights file stands: the same name ending in .json."""
+    return Path(path).with_suffix(".json")
+
+
+def read_model_weights(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read weights and card of a trained model.
+
+    Returns
+    -------
+    dict of arrays
+        Weights by name.
+    dict
+        The card: architecture, plan, instrument, accuracy, versions, as they were written.
+
+    Raises
+    ------
+    ModelError
+        If the file is a pickle in any guise (PyTorch checkpoints are), damaged, holds weights that are not finite, or its card
+        is missing, damaged or belongs to other weights.
+    """
+    source = Path(path)
+    _refuse_unsafe(source)
+    card = read_json(_card_of(source), ModelError, LARGEST_CARD_MIB)
+    if card.get("schema_version") != CARD_VERSION:
+        raise ModelError(
+            f"{card_path(source)}: schema_version is {card.get('schema_version')!r}, expected {CARD_VERSION!r}; "
+            "the card was written by another version; export the model again"
+        )
+    found = _hash_file(source)
+    if card.get("weights_sha256") != found:
+        raise ModelError(
+            f"{source}: these are not the weights that the card {card_path(source).name} describes (SHA-256 {found[:12]}..., "
+            f"the card says {str(card.get('weights_sha256'))[:12]}...); copy weights and card together again"
+        )
+    try:
+        arrays = dict(safetensors.numpy.load_file(source))
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+        raise ModelError(f"{source}: damaged safetensors file ({error}); copy it again") from error
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelError(
+                f"{source}: weights {name} hold values that are not finite; the training diverged; train again or take an earlier model"
+            )
+    return arrays, card
+
+
+def write_model_weights(arrays: Mapping[str, NDArray[Any]], card: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write weights and card; both take their places together, or neither does.
+
+    Raises
+    ------
+    ModelError
+        If the name does not end in .safetensors, or the card holds what JSON cannot.
+    OutputError
+        If the files cannot be written; older ones are then untouched.
+    """
+    target = Path(path)
+    if target.suffix != ".safetensors":
+        raise ModelError(f"{target}: models are written as .safetensors with a .json card; found the ending {target.suffix or 'none'}")
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with replacing(target) as weights, replacing(card_path(target)) as note:
+        safetensors.numpy.save_file(plain, weights)
+        full_card = {**card, "schema_version": CARD_VERSION, "weights_sha256": _hash_file(weights)}
+        try:
+            text = json.dumps(full_card, indent=1, allow_nan=False, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"the model card cannot be written as JSON ({error}); use finite numbers, text, lists and dicts") from error
+        note.write_text(text + "\n", encoding="utf-8")
+    return target
+
+
+def _refuse_unsafe(source: Path) -> None:
+    if not source.is_file():
+        raise ModelError(f"{source}: there is no such file; a model (.safetensors with its .json card) was expected")
+    # the header comes first: it begins with its length, and a length of 640 looks like the beginning of a pickle
+    genuine = _has_safetensors_header(source)
+    if genuine and source.suffix.lower() not in PICKLE_SUFFIXES:
+        return
+    content = recognise_content(source)
+    if content in {"a Python pickle", "a ZIP archive"} or source.suffix.lower() in PICKLE_SUFFIXES:
+        guise = " (as PyTorch checkpoints are)" if content == "a ZIP archive" else ""
+        what = f"{content}{guise}" if content else f"a file with the ending {source.suffix}"
+        raise ModelError(
+            f"{source}: this is {what}; such files can run any code on your computer when they are opened, so it was not opened; "
+            "ask for the model as .safetensors with its .json card"
+        )
+    raise ModelError(f"{source}: this is {content or 'damaged or of another kind'}, not a safetensors file; choose or copy the model again")
+
+
+def _has_safetensors_header(source: Path) -> bool:
+    size = source.stat().st_size
+    with source.open("rb") as stream:
+        head = stream.read(9)
+    return len(head) == 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
+
+
+def _card_of(source: Path) -> Path:
+    card = card_path(source)
+    if not card.is_file():
+        raise ModelError(
+            f"{source}: its card {card.name} is not beside it; without it nobody knows what the weights are for; copy both files"
+        )
+    return card
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
