@@ -78,6 +78,23 @@ class Localizations(Noun):
                 raise ValueError(f"{bad} of {len(self)} values of {name} are not finite; remove those rows first")
         return self
 
+    def __eq__(self, other: object) -> bool:
+        """Compare by content: names, types and values of the columns (NaN equals NaN), and what is said about them."""
+        if not isinstance(other, Localizations):
+            return NotImplemented
+        same_words = self.model_dump(exclude={"columns"}) == other.model_dump(exclude={"columns"})
+        return (
+            same_words
+            and list(self.columns) == list(other.columns)
+            and all(
+                mine.dtype == theirs.dtype and np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == "f")
+                for mine, theirs in zip(self.columns.values(), other.columns.values(), strict=True)
+            )
+        )
+
+    def __hash__(self) -> int:
+        return hash((len(self), *self.columns, self.z_reference, self.pixel_nm))
+
     def __len__(self) -> int:
         return len(self.columns["frame"])
 

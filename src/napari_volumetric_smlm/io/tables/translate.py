@@ -79,7 +79,8 @@ def match_columns(raw: Mapping[str, NDArray[Any]], source: Source, units: Mappin
         if label not in used:
             name = label if label not in matched else f"{label} ({source.format.name})"
             matched[name] = (values, (units or {}).get(label, "") or split_label(label)[1])
-    return matched
+    # a table of our own keeps its order
+    return {name: matched[name] for name in raw if name in matched} | matched if source.format.origin_evidence == "ours" else matched
 
 
 def build_table(matched: Matched, source: Source) -> Localizations:
@@ -107,7 +108,8 @@ def build_table(matched: Matched, source: Source) -> Localizations:
     _move_origin(columns, source)
     columns["frame"] = _frames_from_zero(columns["frame"], source)
     columns = {name: _typed(name, values) for name, values in columns.items() if not _is_absent(name, values, source)}
-    ordered = {name: columns[name] for name in (*COLUMNS, *columns) if name in columns}
+    order = columns if source.format.origin_evidence == "ours" else (*COLUMNS, *columns)
+    ordered = {name: columns[name] for name in order if name in columns}
     return Localizations(
         columns=ordered,
         z_reference=source.z_reference or ("none" if flat else "unknown"),
