@@ -121,6 +121,21 @@ def test_an_array_that_expands_without_end_is_refused(written):
         load_instrument(written)
 
 
+def test_whole_numbers_stand_for_camera_numbers_too(written):
+    break_file(written, lambda t: t["cameras"][0].update(offset_counts=100, gain_e_per_count=2, read_noise_e=0))
+    camera = load_instrument(written).cameras[0]
+    assert (camera.offset_counts, camera.gain_e_per_count, camera.read_noise_e) == (100.0, 2.0, 0.0)
+    assert isinstance(camera.offset_counts, float)
+
+
+@pytest.mark.parametrize(("name", "views"), [("astigmatic", 1), ("biplane", 2)])
+def test_the_instruments_that_travel_with_the_package_are_sound(repository, name, views):
+    instrument = load_instrument(repository / "src/napari_volumetric_smlm/resources/instruments" / f"{name}.json")
+    assert len(instrument.views) == views
+    assert instrument.pixel_nm() == 110
+    assert instrument.z_reference == "coverslip"
+
+
 DAMAGED = {
     "empty": (b"", "the file is empty"),
     "cut": (b'{"name": "x",\n "objec', "damaged JSON in line 2, column 2"),

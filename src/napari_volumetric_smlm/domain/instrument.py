@@ -56,10 +56,11 @@ class Camera(Noun):
     @field_validator("gain_e_per_count", "offset_counts", "read_noise_e")
     @classmethod
     def _maps_are_planes(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, np.ndarray) and value.shape == ():
+            value = float(value)  # the union takes whole numbers for arrays without axes
         shape = getattr(value, "shape", None)
-        if shape == ():
-            above = " above 0" if info.field_name == "gain_e_per_count" else ""
-            raise ValueError(f"found {value}, expected a number{above}, or a map (y, x)")
+        if isinstance(value, float) and value <= 0 and info.field_name == "gain_e_per_count":
+            raise ValueError(f"found {value:g}, expected a number above 0, or a map (y, x)")
         if shape is not None and len(shape) != 2:
             raise ValueError(f"a camera map has the axes (y, x); found an array of shape {shape}")
         if info.field_name != "offset_counts" and np.any(np.asarray(value) < 0):
