@@ -10,7 +10,7 @@ import torch
 
 from napari_volumetric_smlm.domain.instrument import Aperture, PhaseMask, View
 from napari_volumetric_smlm.engine.optics.aberrations import zernike
-from napari_volumetric_smlm.engine.optics.psf import period_nm
+from napari_volumetric_smlm.engine.optics.psf import camera_images, period_nm
 from napari_volumetric_smlm.engine.optics.pupil import MAX_HALF_SAMPLES, MIN_HALF_SAMPLES, view_pupil
 from napari_volumetric_smlm.errors import InstrumentError
 
@@ -26,10 +26,24 @@ def test_the_grid_is_odd_and_has_the_axis_in_its_middle(microscope):
 
 
 def test_a_deeper_range_needs_a_finer_grid(microscope):
-    shallow, deep, deepest = (view_pupil(microscope(depth_range_nm=(0, z))) for z in (600, 6000, 60_000))
+    shallow, deep, deepest = (view_pupil(microscope(depth_range_nm=(0, z))) for z in (600, 2500, 60_000))
     assert len(shallow.na_n) == 2 * MIN_HALF_SAMPLES + 1
     assert len(shallow.na_n) < len(deep.na_n) < len(deepest.na_n) == 2 * MAX_HALF_SAMPLES + 1
-    assert period_nm(deep) > 2 * 5500
+    assert period_nm(deep) > 2 * 9 * 2000
+
+
+def test_the_grid_that_is_chosen_is_fine_enough_for_a_deep_range(microscope):
+    instrument = microscope(
+        numerical_aperture=1.45, depth_range_nm=(0, 4000), focal_plane_nm=2300, views=(View(zernike_noll_rad={12: 2.3}),)
+    )
+    position = torch.tensor([[0.0, 0, 0], [2000, 0, 0], [4000, 0, 0]], dtype=torch.float64)
+    chosen, much_finer, coarse = (
+        camera_images(view_pupil(instrument, dtype=torch.float64, samples=samples), position, (61, 110.0, True))
+        for samples in (None, 501, 65)
+    )
+    error = (chosen - much_finer).abs().amax((1, 2)) / much_finer.amax((1, 2))
+    assert error.max() < 0.05
+    assert ((coarse - much_finer).abs().amax((1, 2)) / much_finer.amax((1, 2))).max() > 0.1
 
 
 def test_light_beyond_the_samples_index_is_cut_or_kept_as_asked(microscope):

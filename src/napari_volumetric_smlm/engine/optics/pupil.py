@@ -17,7 +17,10 @@ from ...errors import InstrumentError
 from ..fourier import centred_grid
 from .aberrations import zernike_sum
 
-MIN_HALF_SAMPLES, MAX_HALF_SAMPLES = 32, 160
+# Between 65 and 97 samples the error of a focused image falls from 3 % of the peak to 2 %; it goes on falling as 1 / samples.
+MIN_HALF_SAMPLES, MAX_HALF_SAMPLES = 48, 160
+# The steepest ray that must land inside the field's period, as a share of the sample's index: 1 % of the light is steeper.
+STEEPEST_SHARE = 0.994
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def view_pupil(instrument: Instrument, view: int = 0, dtype: torch.dtype = torch
     """Build the pupil of a view.
 
     The grid is that of the phase mask, where there is one (no resampling of the mask); else that of the pixel-wise map;
-    else fine enough for the depth range, so that the field's period lambda / step holds the defocused image.
+    else fine enough for the depth range, so that the field's period lambda / step holds the defocused image: light that lands
+    outside comes back on the other side and interferes.
 
     Parameters
     ----------
@@ -118,7 +122,9 @@ def _grid(instrument: Instrument, view: View, edge_na: float, samples: int | Non
     if samples is None:
         low, high = instrument.depth_range_nm
         reach = max(abs(low - instrument.focal_plane_nm), abs(high - instrument.focal_plane_nm)) + abs(view.focus_shift_nm)
-        half = math.ceil(2 * (1.5 * reach + 2000) * instrument.objective.numerical_aperture / instrument.emission_nm)
+        steepest = min(edge_na, STEEPEST_SHARE * instrument.sample_index)
+        ray = steepest / math.sqrt(instrument.sample_index**2 - steepest**2)
+        half = math.ceil(2 * (ray * reach + 2000) * instrument.objective.numerical_aperture / instrument.emission_nm)
         half = min(max(half, MIN_HALF_SAMPLES), MAX_HALF_SAMPLES)
     else:
         half = (samples - 1) // 2
