@@ -1,0 +1,1 @@
+"""From frames to molecules without training: search, refine, bound."""

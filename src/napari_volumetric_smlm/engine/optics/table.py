@@ -125,7 +125,7 @@ class PsfTable:
                 mixes.append(_outer(weights, blur_slopes))
         # beyond the first and last plane the coefficient is repeated
         index = (start[:, None] + torch.arange(-1, 3, device=self.device)).clamp(0, len(self.z_nm) - 1)
-        planes = torch.bmm(torch.stack(mixes, 1), table[index].reshape(len(u), mixes[0].shape[1], -1))
+        planes = torch.bmm(torch.stack(mixes, 1), table[index].flatten(1, 2).flatten(2))
         planes = planes.reshape(len(u), len(mixes), *table.shape[2:])
         rows, row_slopes = self._sample_matrix(position_zyx_nm[:, 1] / pixel * fine, fine, table.shape[2])
         columns, column_slopes = self._sample_matrix(position_zyx_nm[:, 2] / pixel * fine, fine, table.shape[3])

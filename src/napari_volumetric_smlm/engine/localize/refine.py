@@ -1,0 +1,220 @@
+"""Joint maximum-likelihood refinement of all molecules and the background of a patch.
+
+Counts n with read noise of variance s^2 follow n + s^2 ~ Poisson(mu + s^2) closely (Huang et al., Nat. Methods 10, 653 (2013)):
+    L = sum_k (n_k + s_k^2) ln v_k - v_k,   v = mu + s^2
+    gradient_i = sum_k (n_k - mu_k) / v_k  d_i mu_k,    F_ij = sum_k d_i mu_k d_j mu_k / v_k   (Fisher information)
+Each step solves (F + damping diag F) delta = gradient for all overlapping molecules and the background together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..optics.table import PsfTable
+from .background import CosineBackground
+from .scene import Patches, State, Windows, model_image, place_windows, window_index
+
+# Largest step of one iteration in nm: beyond it the linear model of the PSF says nothing.
+LARGEST_STEP_NM = (250.0, 150.0, 150.0)
+SMALLEST_VARIANCE = 0.05
+
+
+@dataclass
+class Linearized:
+    """Likelihood, gradient and Fisher matrix of every patch at the present state; parameters: molecules by patch, then background."""
+
+    likelihood_t: Tensor
+    gradient_t: list[Tensor]
+    fisher_t: list[Tensor]
+    mean_tcyx: Tensor
+
+
+class Refiner:
+    """Refines states on patches with one PSF table."""
+
+    def __init__(self, table: PsfTable, background: CosineBackground, fit_blur: bool = False) -> None:
+        self.table, self.background = table, background
+        self.fit_blur = fit_blur and table.blur2_knots is not None
+        self.parameters = 5 if self.fit_blur else 4
+        low, high = float(table.z_nm[0]), float(table.z_nm[-1])
+        self.z_range = (low + 1.0, high - 1.0)
+
+    def mean(self, patches: Patches, state: State) -> tuple[Tensor, Windows, Tensor]:
+        """Expected photons on the canvases, with the windows and their indices."""
+        windows = place_windows(self.table, patches, state, derivatives=False)
+        index = window_index(windows, patches, state, self.table.window_px)
+        return model_image(patches, state, windows, index, self.background), windows, index
+
+    def linearize(self, patches: Patches, state: State) -> Linearized:
+        """Evaluate likelihood, gradient and Fisher information of every patch."""
+        windows = place_windows(self.table, patches, state)
+        size = self.table.window_px
+        index = window_index(windows, patches, state, size)
+        mean = model_image(patches, state, windows, index, self.background)
+        variance = (mean + patches.read_variance_tcyx).clamp(min=SMALLEST_VARIANCE)
+        weight = patches.seen_tcyx / variance
+        score = (patches.photons_tcyx - mean) * weight
+        likelihood = log_likelihood(patches, mean)
+
+        jacobian = self._jacobian(state, windows)  # (m, P, V, n, n)
+        gradient_m = torch.einsum("mpvab,mvab->mp", jacobian, score.view(-1)[index])
+        weighted = jacobian * weight.view(-1)[index][:, None]
+        own = torch.einsum("mpvab,mqvab->mpq", weighted, jacobian)
+        camera = torch.tensor(patches.camera_v)
+        cameras = patches.photons_tcyx.shape[1]
+        cross = [  # molecules against the background of each camera
+            sum(
+                (
+                    self.background.project_windows(weighted[:, :, v], windows.top_mv[:, v], windows.left_mv[:, v])
+                    for v in range(len(camera))
+                    if camera[v] == c
+                ),
+                start=torch.zeros((), device=weight.device),
+            )
+            for c in range(cameras)
+        ]
+        gradient_b = self.background.project(score) - state.strength_tc[..., None] * self.background.roughness * state.coefficients_tcn
+        fisher_b = self.background.normal_matrix(weight) + torch.diag_embed(state.strength_tc[..., None] * self.background.roughness)
+        gradients, fishers = [], []
+        bounds = torch.searchsorted(state.patch_m, torch.arange(len(mean) + 1, device=mean.device)).tolist()
+        p, nb = self.parameters, self.background.count
+        tops, lefts = windows.top_mv.tolist(), windows.left_mv.tolist()
+        for t, (first, last) in enumerate(pairwise(bounds)):
+            k = (last - first) * p
+            fisher = mean.new_zeros((k + cameras * nb, k + cameras * nb))
+            for i in range(first, last):
+                a = (i - first) * p
+                fisher[a : a + p, a : a + p] = own[i]
+                for j in range(i + 1, last):
+                    block = _overlap(weighted[i], jacobian[j], (tops[i], lefts[i]), (tops[j], lefts[j]), size)
+                    if block is not None:
+                        b = (j - first) * p
+                        fisher[a : a + p, b : b + p] = block
+                        fisher[b : b + p, a : a + p] = block.T
+            for c in range(cameras):
+                at = k + c * nb
+                fisher[at : at + nb, at : at + nb] = fisher_b[t, c]
+                if k:
+                    block = cross[c][first:last].reshape(k, nb)
+                    fisher[:k, at : at + nb] = block
+                    fisher[at : at + nb, :k] = block.T
+            gradients.append(torch.cat([gradient_m[first:last].flatten(), gradient_b[t].flatten()]))
+            fishers.append(fisher)
+        prior = (state.strength_tc[..., None] * self.background.roughness * state.coefficients_tcn**2).sum((-1, -2)) / 2
+        return Linearized(likelihood - prior, gradients, fishers, mean)
+
+    def _jacobian(self, state: State, windows: Windows) -> Tensor:
+        """Derivatives by z, y, x (reference view), photons and blur: (m, P, V, n, n)."""
+        images, linear = windows.images, self.table.linear_v22
+        if images.by_z is None or images.by_y is None or images.by_x is None:
+            raise ValueError("the windows were placed without derivatives")
+        by_z, by_y, by_x = images.by_z, images.by_y, images.by_x
+        # y and x of a view follow from the reference by the view's affine
+        ref_y = by_y * linear[:, 0, 0, None, None] + by_x * linear[:, 1, 0, None, None]
+        ref_x = by_y * linear[:, 0, 1, None, None] + by_x * linear[:, 1, 1, None, None]
+        n = state.photons_m[:, None, None, None]
+        parts = [by_z * n, ref_y * n, ref_x * n, images.value]
+        if self.fit_blur and images.by_blur is not None:
+            parts.append(images.by_blur * n)
+        return torch.stack(parts, 1)
+
+    def refine(self, patches: Patches, state: State, iterations: int, tolerance: float = 0.02) -> tuple[Linearized, Tensor]:
+        """Improve the state in place.
+
+        Returns
+        -------
+        The linearization at the final state, and whether each patch converged: the next step is below `tolerance` standard errors.
+        """
+        damping = torch.full((len(patches.photons_tcyx),), 1e-3)
+        converged = torch.zeros(len(damping), dtype=torch.bool)
+        here = self.linearize(patches, state)
+        for _ in range(iterations):
+            steps, sizes = self._steps(here, damping)
+            converged |= sizes < tolerance
+            if bool(converged.all()):
+                break
+            trial = self._moved(state, steps, converged)
+            there = self.linearize(patches, trial)
+            better = (there.likelihood_t >= here.likelihood_t - 1e-3).cpu() & ~converged
+            damping = torch.where(better, (damping * 0.2).clamp(min=1e-6), (damping * 10 + 1e-3).clamp(max=1e6))
+            converged |= ~better & (damping > 1e4)
+            if bool(better.all()):
+                state.__dict__.update(trial.__dict__)
+                here = there
+            elif bool(better.any()):
+                _take(state, trial, better)
+                here = self.linearize(patches, state)
+        return here, converged
+
+    def _steps(self, here: Linearized, damping: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Damped steps, and their largest size in standard errors of each parameter alone."""
+        steps, sizes = [], []
+        for t, (gradient, fisher) in enumerate(zip(here.gradient_t, here.fisher_t, strict=True)):
+            diagonal = fisher.diagonal().clamp(min=1e-12)
+            scale = diagonal.rsqrt()
+            scaled = fisher * scale[:, None] * scale
+            scaled.diagonal().add_(float(damping[t]) + 1e-6)
+            factor, failed = torch.linalg.cholesky_ex(scaled)
+            if int(failed):
+                scaled.diagonal().add_(1e-2)
+                factor, _ = torch.linalg.cholesky_ex(scaled)
+            step = torch.cholesky_solve((gradient * scale)[:, None], factor)[:, 0]
+            sizes.append(float(step.abs().max()) if len(step) else 0.0)
+            steps.append(step * scale)
+        return steps, torch.tensor(sizes)
+
+    def _moved(self, state: State, steps: list[Tensor], still: Tensor) -> State:
+        """State after the steps, kept inside its physical range; patches in `still` stay."""
+        p, nb = self.parameters, self.background.count
+        cameras = state.coefficients_tcn.shape[1]
+        molecules = torch.cat([s[: len(s) - cameras * nb].reshape(-1, p) for s in steps])
+        moving = (~still).to(state.photons_m.device)
+        molecules = molecules * moving[state.patch_m][:, None]
+        largest = torch.tensor(LARGEST_STEP_NM, device=molecules.device)
+        position = state.position_m3 + torch.maximum(torch.minimum(molecules[:, :3], largest), -largest)
+        position[:, 0].clamp_(*self.z_range)
+        photons = torch.maximum(state.photons_m + molecules[:, 3], 0.2 * state.photons_m).clamp(min=1.0)
+        blur = state.blur_m
+        if self.fit_blur and self.table.blur2_knots is not None:
+            knots = self.table.blur2_knots.sqrt()
+            blur = (state.blur_m + molecules[:, 4].clamp(-20, 20)).clamp(float(knots[0]), float(knots[-1]))
+        ground = torch.stack([s[len(s) - cameras * nb :].reshape(cameras, nb) for s in steps]) * moving[:, None, None]
+        return State(state.patch_m, position, photons, blur, state.coefficients_tcn + ground, state.strength_tc)
+
+
+def log_likelihood(patches: Patches, mean_tcyx: Tensor) -> Tensor:
+    """Log-likelihood of every patch minus that of a perfect model, (T,): minus half the deviance."""
+    variance = (mean_tcyx + patches.read_variance_tcyx).clamp(min=SMALLEST_VARIANCE)
+    seen = (patches.photons_tcyx + patches.read_variance_tcyx).clamp(min=SMALLEST_VARIANCE)
+    terms = seen * torch.log(variance / seen) - (variance - seen)
+    return (terms * patches.seen_tcyx).sum((-1, -2, -3))
+
+
+def _overlap(
+    weighted: Tensor, jacobian: Tensor, at: tuple[list[int], list[int]], other: tuple[list[int], list[int]], size: int
+) -> Tensor | None:
+    """Fisher block of two molecules from the common part of their windows, summed over views; None when there is none."""
+    total = None
+    for v in range(weighted.shape[1]):
+        dy, dx = other[0][v] - at[0][v], other[1][v] - at[1][v]
+        if abs(dy) >= size or abs(dx) >= size:
+            continue
+        a = weighted[:, v, max(dy, 0) : size + min(dy, 0), max(dx, 0) : size + min(dx, 0)]
+        b = jacobian[:, v, max(-dy, 0) : size + min(-dy, 0), max(-dx, 0) : size + min(-dx, 0)]
+        block = a.flatten(1) @ b.flatten(1).T
+        total = block if total is None else total + block
+    return total
+
+
+def _take(state: State, trial: State, patches: Tensor) -> None:
+    """Copy the trial's molecules and background of some patches into the state."""
+    patches = patches.to(state.photons_m.device)
+    rows = patches[state.patch_m]
+    state.position_m3 = torch.where(rows[:, None], trial.position_m3, state.position_m3)
+    state.photons_m = torch.where(rows, trial.photons_m, state.photons_m)
+    state.blur_m = torch.where(rows, trial.blur_m, state.blur_m)
+    state.coefficients_tcn = torch.where(patches[:, None, None], trial.coefficients_tcn, state.coefficients_tcn)

@@ -1,0 +1,109 @@
+"""Search: which molecule, added to the present state, would explain the residual best, anywhere in the volume.
+
+For a molecule at a trial place with image h (V views), residual r = n - mu and variance v, the best photon number and the gain are
+    N = sum(r h / v) / sum(h^2 / v),    gain = (sum r h / v)^2 / (2 sum h^2 / v)
+after a constant under the window is projected out; the gain is the log-likelihood that the molecule adds, to second order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..fourier import correlate, correlation_spectrum, fast_length, image_spectrum
+from ..optics.table import PsfTable
+from .scene import Patches
+
+
+@dataclass
+class Candidates:
+    """Places (patch, z, y, x) with their photons and gain, best first within a patch."""
+
+    patch_m: Tensor
+    position_m3: Tensor
+    photons_m: Tensor
+    gain_m: Tensor
+
+
+class MatchedFilter:
+    """Correlates residuals with the PSF at every depth."""
+
+    def __init__(self, table: PsfTable, shape_yx: tuple[int, int], depth_step_nm: float, blur_nm: float | None = None) -> None:
+        self.table, self.shape_yx = table, shape_yx
+        low, high = float(table.z_nm[0]), float(table.z_nm[-1])
+        planes = max(2, round((high - low) / depth_step_nm) + 1)
+        # the outer planes of the table are margin: molecules there are found by their neighbours and move by refinement
+        self.z_nm = torch.linspace(low, high, planes, device=table.device)[1:-1]
+        position = torch.zeros((len(self.z_nm), len(table.pixel_v), 3), device=table.device)
+        position[..., 0] = self.z_nm[:, None]
+        blur = None if blur_nm is None else torch.full((len(self.z_nm),), blur_nm, device=table.device)
+        kernel = table.images(position, blur, derivatives=False).value  # (d, V, n, n)
+        self.padded = (fast_length(shape_yx[0] + table.window_px), fast_length(shape_yx[1] + table.window_px))
+        self._kernel = correlation_spectrum(kernel, self.padded)
+        self._square = correlation_spectrum(kernel**2, self.padded)
+        self._window = correlation_spectrum(torch.ones_like(kernel[:1, :1]), self.padded)
+
+    def gains(self, patches: Patches, score_tcyx: Tensor, weight_tcyx: Tensor) -> tuple[Tensor, Tensor]:
+        """Gain and photons of a molecule at every depth and pixel of the first view: (T, d, y, x) each.
+
+        score = (n - mu) / v and weight = 1 / v on the patches without padding.
+        """
+        numerator = denominator = torch.zeros((), device=score_tcyx.device)
+        for v, camera in enumerate(patches.camera_v):
+            num, den = self._view_sums(score_tcyx[:, camera], weight_tcyx[:, camera], v)
+            numerator, denominator = numerator + self._to_first_view(num, v, patches), denominator + self._to_first_view(den, v, patches)
+        photons = numerator / denominator.clamp(min=1e-12)
+        gain = torch.where(photons > 0, numerator**2 / (2 * denominator.clamp(min=1e-12)), torch.zeros_like(photons))
+        return gain, photons
+
+    def _view_sums(self, score: Tensor, weight: Tensor, v: int) -> tuple[Tensor, Tensor]:
+        """Numerator and denominator of one view, (T, d, y, x), with the constant projected out."""
+        sums = lambda image, kernel: correlate(image[:, None], kernel[None], self.padded, self.shape_yx)  # noqa: E731
+        s, w = image_spectrum(score, self.padded), image_spectrum(weight, self.padded)
+        rh, wh, whh = sums(s, self._kernel[:, v]), sums(w, self._kernel[:, v]), sums(w, self._square[:, v])
+        r1, w1 = sums(s, self._window[:, 0]), sums(w, self._window[:, 0])
+        share = wh / w1.clamp(min=1e-9)
+        return rh - share * r1, (whh - share * wh).clamp(min=0)
+
+    def _to_first_view(self, image: Tensor, v: int, patches: Patches) -> Tensor:
+        """Resample a view's map so that pixel (y, x) is the place of the first view's pixel (y, x)."""
+        if v == 0:
+            return image
+        height, width = self.shape_yx
+        first, own = patches.pixel_c[patches.camera_v[0]], patches.pixel_c[patches.camera_v[v]]
+        y = torch.arange(height, device=image.device, dtype=image.dtype) * first
+        x = torch.arange(width, device=image.device, dtype=image.dtype) * first
+        (a, b), (c, d) = self.table.linear_v22[v]
+        ty, tx = self.table.shift_v2[v]
+        rows = (a * y[:, None] + b * x[None] + ty) / own
+        columns = (c * y[:, None] + d * x[None] + tx) / own
+        grid = torch.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], -1)
+        return torch.nn.functional.grid_sample(image, grid.expand(len(image), -1, -1, -1), align_corners=True, padding_mode="zeros")
+
+
+def local_maxima(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, limits: tuple[Tensor, float]) -> Candidates:
+    """Local maxima of the gain in (z, y, x).
+
+    Parameters
+    ----------
+    limits : smallest gain of each patch (T,), and the lateral distance (nm) within which a better maximum silences others.
+    """
+    smallest_t, apart_nm = limits
+    peak = torch.nn.functional.max_pool3d(gain[:, None], 3, 1, 1)[:, 0]
+    found = (gain == peak) & (gain > smallest_t[:, None, None, None])
+    t, d, y, x = found.nonzero(as_tuple=True)
+    value = gain[t, d, y, x]
+    order = torch.argsort(value, descending=True)
+    order = order[torch.argsort(t[order], stable=True)]
+    t, d, y, x, value = t[order], d[order], y[order], x[order], value[order]
+    position = torch.stack([z_nm[d], y * pixel_nm, x * pixel_nm], 1)
+    kept: list[int] = []
+    places, patch = position[:, 1:].tolist(), t.tolist()
+    for k in range(len(patch)):
+        near = (i for i in reversed(kept) if patch[i] == patch[k])
+        if all((places[i][0] - places[k][0]) ** 2 + (places[i][1] - places[k][1]) ** 2 >= apart_nm**2 for i in near):
+            kept.append(k)
+    rows = torch.tensor(kept, dtype=torch.long, device=gain.device)
+    return Candidates(t[rows], position[rows], photons[t[rows], d[rows], y[rows], x[rows]], value[rows])
