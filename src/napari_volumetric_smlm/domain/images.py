@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from pydantic import Field, PositiveFloat, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_serializer, field_validator, model_validator
 
 from .noun import Array, Noun
 
@@ -16,9 +16,15 @@ class LazyArray(Protocol):
     """What a camera's counts must offer: an array, a memory map or a dask, zarr or own lazy array."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Frames, rows, columns."""
+        ...
+
     @property
-    def dtype(self) -> Any: ...
+    def dtype(self) -> Any:
+        """Type of the counts."""
+        ...
+
     def __getitem__(self, key: Any) -> Any: ...
 
 
@@ -52,6 +58,21 @@ class RawStack(Noun):
         if len(lengths) > 1:
             raise ValueError(f"the cameras' stacks differ in length: {sorted(lengths)} frames")
         return value
+
+    @field_serializer("counts_tyx", when_used="json")
+    def _describe_counts(self, value: tuple[Any, ...]) -> list[dict[str, Any]]:
+        # pixels never go into JSON; the fingerprint stands for them
+        return [{"shape": list(counts.shape), "dtype": str(counts.dtype)} for counts in value]
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by fingerprint and metadata; stacks in memory, without a fingerprint, are equal only when their arrays are the same."""
+        if not isinstance(other, RawStack):
+            return NotImplemented
+        same = len(self.counts_tyx) == len(other.counts_tyx) and all(a is b for a, b in zip(self.counts_tyx, other.counts_tyx, strict=True))
+        return (same or bool(self.fingerprint)) and self.model_dump_json() == other.model_dump_json()
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     @property
     def frame_count(self) -> int:

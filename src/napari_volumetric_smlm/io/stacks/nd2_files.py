@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from pathlib import Path
@@ -59,32 +60,44 @@ def open_nd2(path: Path) -> OpenedFile:
         require_camera_type(file.dtype, str(path))
         channels = sizes.get("C", 1)
         loops = {axis: length for axis, length in sizes.items() if axis not in "CYX"}
-        frames = Nd2Frames(file, int(np.prod(list(loops.values()), dtype=np.int64)), (sizes["Y"], sizes["X"]), channels)
+        planned, recorded = int(np.prod(list(loops.values()), dtype=np.int64)), int(file.attributes.sequenceCount)
+        if recorded < 1:
+            raise StackError(f"{path}: no frame was recorded ({planned:,} planned); record again")
+        frames = Nd2Frames(file, min(planned, recorded), (sizes["Y"], sizes["X"]), channels)
     except BaseException:
         file.close()
         raise
     opened = OpenedFile([], [path], "ND2")
-    voxel_um = file.voxel_size()
-    opened.pixel_nm = square_pixel_nm(voxel_um.x * 1e3, voxel_um.y * 1e3, opened, "ND2 metadata")
-    opened.z_step_nm = voxel_um.z * 1e3 if "Z" in loops else None
-    for loop in file.experiment or []:
-        period_ms = getattr(loop.parameters, "periodMs", None)
-        if period_ms:
-            opened.frame_interval_ms = float(period_ms)
-    _read_microscope(file, opened)
-    split_axes(frames, "".join(loops) + "C", (*loops.values(), channels), opened)
+    axes, lengths = "".join(loops), tuple(loops.values())
+    if recorded < planned:
+        opened.warnings.append(f"the recording ended early: {recorded:,} of {planned:,} planned frames are in the file; these are read")
+        axes, lengths = "T", (recorded,)
+    with contextlib.suppress(Exception):  # frames without metadata are better than no frames
+        _read_metadata(file, "Z" in loops, opened)
+    split_axes(frames, axes + "C", (*lengths, channels), opened)
     return opened
 
 
-def _read_microscope(file: Any, opened: OpenedFile) -> None:
+def _read_metadata(file: Any, has_z: bool, opened: OpenedFile) -> None:
+    for loop in file.experiment or []:
+        period = getattr(loop.parameters, "periodDiff", None)
+        # the period that was asked for is 0 when the camera ran free; the mean that was reached is then beside it
+        measured = getattr(period, "avg", 0) or getattr(loop.parameters, "periodMs", 0)
+        if measured and measured > 0:
+            opened.frame_interval_ms = float(measured)
     channels = getattr(file.metadata, "channels", None) or []
     if not channels:
         return
-    microscope, channel = channels[0].microscope, channels[0].channel
+    volume, microscope, channel = channels[0].volume, channels[0].microscope, channels[0].channel
+    sizes_um, calibrated = volume.axesCalibration, volume.axesCalibrated
+    if calibrated[0] and calibrated[1]:  # else the package says 1 um
+        opened.pixel_nm = square_pixel_nm(sizes_um[0] * 1e3, sizes_um[1] * 1e3, opened, "ND2 metadata")
+    if has_z and calibrated[2]:
+        opened.z_step_nm = sizes_um[2] * 1e3
     optics = {
-        "numerical_aperture": getattr(microscope, "objectiveNumericalAperture", None),
-        "magnification": getattr(microscope, "objectiveMagnification", None),
-        "immersion_index": getattr(microscope, "immersionRefractiveIndex", None),
-        "emission_nm": getattr(channel, "emissionLambdaNm", None),
+        "numerical_aperture": microscope.objectiveNumericalAperture,
+        "magnification": microscope.objectiveMagnification,
+        "immersion_index": microscope.immersionRefractiveIndex,
+        "emission_nm": channel.emissionLambdaNm,
     }
     opened.metadata["optics"] = {name: float(value) for name, value in optics.items() if value}

@@ -44,7 +44,8 @@ def open_tiff(path: Path) -> OpenedFile:
         except Exception as error:
             tiff.close()
             raise StackError(f"{path}: the TIFF structure is damaged ({error}); copy the file again or take an undamaged one") from error
-    opened.warnings.extend(messages)
+    if messages:
+        opened.metadata["reader_log"] = messages
     return opened
 
 
@@ -134,14 +135,14 @@ def _why_no_tiff(path: Path, error: Exception) -> str:
 
 @contextlib.contextmanager
 def _collected_messages() -> Iterator[list[str]]:
-    """Collect what tifffile reports to its log in this thread, so that it reaches the user instead of the terminal."""
+    """Collect what tifffile logs in this thread, for the stack's metadata instead of the terminal."""
     messages: list[str] = []
     thread = threading.get_ident()
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.thread == thread and len(messages) < 5:
-                messages.append(f"tifffile: {record.getMessage()}")
+                messages.append(record.getMessage())
 
     handler = Collector(logging.WARNING)
     logger = logging.getLogger("tifffile")

@@ -45,6 +45,7 @@ def read_tiff_metadata(tiff: tifffile.TiffFile, opened: OpenedFile) -> None:
     said: list[tuple[str, dict[str, Any]]] = []
     if tiff.is_micromanager:
         said.append(("Micro-Manager", _read_micromanager(tiff)))
+        _compare_with_plan(tiff, opened)
     if tiff.is_ome:
         said.append(("OME", read_ome_header(tiff.ome_metadata or "", opened)))
     if tiff.is_imagej:
@@ -170,6 +171,16 @@ def _read_micromanager(tiff: tifffile.TiffFile) -> dict[str, Any]:
     }
     values["camera"] = {name: value for name, value in camera.items() if value is not None}
     return values
+
+
+def _compare_with_plan(tiff: tifffile.TiffFile, opened: OpenedFile) -> None:
+    summary = (tiff.micromanager_metadata or {}).get("Summary") or {}
+    planned = math.prod(int(_number(summary.get(key)) or 1) for key in ("Frames", "Slices", "Channels", "Positions"))
+    found = math.prod(tiff.series[0].shape[:-2])
+    if tiff.is_mmstack and found < planned:
+        opened.warnings.append(
+            f"{found:,} of {planned:,} planned frames are in the file: stopped early, or split over files that are missing"
+        )
 
 
 def _em_gain(frame: dict[str, Any], prefix: str) -> float | None:
