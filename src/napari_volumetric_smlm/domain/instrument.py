@@ -44,14 +44,19 @@ class Camera(Noun):
     Reconstructed photons are detected photons (electrons before multiplication), so quantum_efficiency enters the simulator only.
     """
 
-    name: str = "camera"
-    pixel_um: PositiveFloat
-    quantum_efficiency: float = Field(1.0, gt=0, le=1)
-    gain_e_per_count: PositiveFloat | Array = 1.0
-    offset_counts: float | Array = 0.0
-    read_noise_e: float | Array = 0.0
-    em_gain: float = Field(1.0, ge=1)
-    saturation_counts: PositiveFloat | None = None
+    name: str = Field("camera", description="Name of the camera, for reports.")
+    pixel_um: PositiveFloat = Field(description="Side of a pixel on the chip in um (after binning), not in the sample.")
+    quantum_efficiency: float = Field(1.0, gt=0, le=1, description="Share of the photons that become electrons, 0 to 1.")
+    gain_e_per_count: PositiveFloat | Array = Field(
+        1.0,
+        description="Electrons per count of the converter (the data sheet's conversion factor, before EM gain); a number or a map (y, x).",
+    )
+    offset_counts: float | Array = Field(0.0, description="Counts of a pixel without light (baseline, bias); a number or a map (y, x).")
+    read_noise_e: float | Array = Field(0.0, description="Read noise in electrons, root mean square; a number or a map (y, x).")
+    em_gain: float = Field(1.0, ge=1, description="Electron-multiplying gain in use; 1 for cameras without it (sCMOS, CCD).")
+    saturation_counts: PositiveFloat | None = Field(
+        None, description="Counts at which a pixel saturates; empty = the largest number that the file can hold."
+    )
 
     @field_validator("gain_e_per_count", "offset_counts", "read_noise_e")
     @classmethod
