@@ -49,7 +49,7 @@ class Camera(Noun):
     quantum_efficiency: float = Field(1.0, gt=0, le=1, description="Share of the photons that become electrons, 0 to 1.")
     gain_e_per_count: PositiveFloat | Array = Field(
         1.0,
-        description="Electrons per count of the converter (the data sheet's conversion factor, before EM gain); a number or a map (y, x).",
+        description="Electrons per count of the converter (the data sheet's conversion factor without EM gain); number or map (y, x).",
     )
     offset_counts: float | Array = Field(0.0, description="Counts of a pixel without light (baseline, bias); a number or a map (y, x).")
     read_noise_e: float | Array = Field(0.0, description="Read noise in electrons, root mean square; a number or a map (y, x).")
