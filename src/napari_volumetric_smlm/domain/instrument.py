@@ -23,9 +23,9 @@ IDENTITY_AFFINE: tuple[Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 class Objective(Noun):
     """The objective lens; its numerical aperture cannot exceed the index of its immersion medium."""
 
-    numerical_aperture: PositiveFloat
-    magnification: PositiveFloat
-    immersion_index: float = Field(1.518, ge=1.0, le=2.5)
+    numerical_aperture: PositiveFloat = Field(description="Numerical aperture as engraved on the objective; at most the immersion index.")
+    magnification: PositiveFloat = Field(description="Magnification from sample to camera, tube lens and relays included.")
+    immersion_index: float = Field(1.518, ge=1.0, le=2.5, description="Refractive index of the immersion (oil 1.518, water 1.33, air 1).")
 
     @model_validator(mode="after")
     def _aperture_fits_index(self) -> Objective:
@@ -89,8 +89,8 @@ class PhaseMask(Noun):
     """
 
     phase_rad_yx: Array
-    mask_pixel_um: PositiveFloat
-    fourier_lens_mm: PositiveFloat
+    mask_pixel_um: PositiveFloat = Field(description="Side of one pixel of the mask in um.")
+    fourier_lens_mm: PositiveFloat = Field(description="Focal length in mm of the lens between the intermediate image and the mask.")
     source: str = ""
 
     @field_validator("phase_rad_yx")
@@ -181,18 +181,20 @@ class Instrument(Noun):
     """
 
     schema_version: Literal["vsmlm-instrument-1"] = "vsmlm-instrument-1"
-    name: str = "instrument"
+    name: str = Field("instrument", description="Name of the microscope, for reports.")
     objective: Objective
     cameras: tuple[Camera, ...] = Field(min_length=1)
     views: tuple[View, ...] = Field((View(),), min_length=1)
-    emission_nm: float = Field(ge=200, le=2000)
-    sample_index: float = Field(1.33, ge=1.0, le=2.5)
-    focal_plane_nm: float = 0.0
-    wave_model: Literal["scalar", "vectorial"] = "scalar"
-    apodization: Literal["aplanatic", "none"] = "aplanatic"
-    supercritical: bool = False
-    pixel_model: Literal["integrated", "point"] = "integrated"
-    depth_range_nm: tuple[float, float]
+    emission_nm: float = Field(ge=200, le=2000, description="Mean wavelength of the emitted light in nm.")
+    sample_index: float = Field(1.33, ge=1.0, le=2.5, description="Refractive index around the molecules (water 1.33).")
+    focal_plane_nm: float = Field(
+        0.0, description="Nominal focal plane in nm above the coverslip (+ = into the sample); 0 when sample and immersion index agree."
+    )
+    wave_model: Literal["scalar", "vectorial"] = Field("scalar", description="Scalar wave, or vectorial: a freely rotating dipole.")
+    apodization: Literal["aplanatic", "none"] = Field("aplanatic", description="Amplitude over the pupil: energy-conserving, or flat.")
+    supercritical: bool = Field(False, description="Keep light beyond the sample's critical angle instead of cutting it.")
+    pixel_model: Literal["integrated", "point"] = Field("integrated", description="Light over the pixel's area, or at its centre.")
+    depth_range_nm: tuple[float, float] = Field(description="Lowest and highest z of molecules in nm.")
     calibration: CalibrationRecord | None = None
 
     @model_validator(mode="after")
