@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from ..domain.images import DepthPicture, Volume
 from ..domain.molecules import Localizations
 from ..domain.plans import RenderPlan
@@ -40,3 +44,9 @@ def render_by_depth(localizations: Localizations, plan: RenderPlan) -> DepthPict
         origin_yx_nm=canvas.origin_zyx_nm[1:],
         depth_range_nm=limits,
     )
+
+
+def shades(volume: Volume) -> NDArray[np.uint8]:
+    """Compress the brightness of a volume's projection for a screen, (y, x)."""
+    flat = torch.tensor(np.asarray(volume.values_zyx, np.float32)).sum(0)
+    return to_screen(flat[None])[..., 0]

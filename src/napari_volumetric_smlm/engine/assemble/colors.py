@@ -32,11 +32,11 @@ def depth_limits(z_nm: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def to_screen(colors_cyx: Tensor) -> NDArray[np.uint8]:
-    """Compress the brightness of summed colours for a screen, hue kept; (y, x, 3)."""
+    """Compress the brightness of summed colours (or one grey channel) for a screen, hue kept; (y, x, c)."""
     brightness = colors_cyx.max(0).values
     drawn = brightness[brightness > brightness.max() * 1e-3]
     if not len(drawn):
-        return np.zeros((*colors_cyx.shape[1:], 3), np.uint8)
+        return np.zeros((*colors_cyx.shape[1:], len(colors_cyx)), np.uint8)
     brightest = drawn.sort().values[min(len(drawn) - 1, int(len(drawn) * (1 - SATURATED_FRACTION)))]
     level = (brightness / brightest).clamp(0, 1) ** GAMMA
     shown = colors_cyx / brightness.clamp(min=1e-30) * level
