@@ -8,31 +8,25 @@ from __future__ import annotations
 import html
 import json
 import math
-import types
-import typing
 from collections.abc import Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import pydantic
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QLineEdit, QWidget
 
+from ..domain.fields import UNITS, FieldKind, field_kind
 from ..domain.noun import Noun
 from ..errors import PlanError
 
-# suffix of a field's name -> unit as it is shown
-UNITS = {
-    "nm": "nm", "um": "µm", "mm": "mm", "px": "px", "ms": "ms", "rad": "rad", "photons": "photons", "counts": "counts", "e": "e⁻",
-    "um2": "µm⁻²",
-}  # fmt: skip
 WRONG_STYLE = "border: 1px solid #d55e00"
 
 
 def label_of(name: str) -> str:
     """Return a field's label, with the unit that stands in its name: `z_step_nm` becomes `Z step (nm)`."""
     if name == "gain_e_per_count":
-        return "Gain (e⁻ per count)"
+        return "Gain (electrons per count)"
     words = name.split("_")
     unit = UNITS.get(words[-1]) if len(words) > 1 else None
     words = words[:-1] if unit else words
@@ -86,6 +80,7 @@ class PlanForm(QWidget):
         super().__init__(parent)
         self.noun = noun
         self.fields = tuple(fields if fields is not None else noun.model_fields)
+        self.kinds = {name: field_kind(noun, name) for name in self.fields}
         self.editors: dict[str, QWidget] = {}
         self._kept: dict[str, Any] = {
             name: field.get_default(call_default_factory=True) for name, field in noun.model_fields.items() if not field.is_required()
@@ -111,6 +106,10 @@ class PlanForm(QWidget):
                 layout.addRow(label, editor)
             if name in self._kept:
                 self._show(name, self._kept[name])
+        # contradictions between fields belong to none of them
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        layout.addRow(self.words)
         self._check()
 
     def set_plan(self, plan: Noun) -> None:
@@ -132,7 +131,7 @@ class PlanForm(QWidget):
         PlanError
             If a value is missing or wrong; all are named.
         """
-        values, wrong = self._read()
+        values, wrong = self.values()
         if not wrong:
             try:
                 return self.noun.model_validate(values)
@@ -150,20 +149,20 @@ class PlanForm(QWidget):
         return ""
 
     def _make_editor(self, name: str) -> QWidget:
-        kind = _plain(self.noun.model_fields[name].annotation)[0]
-        if kind is bool:
+        kind = self.kinds[name]
+        if kind.plain is bool:
             check = QCheckBox()
             check.toggled.connect(self._on_change)
             return check
-        if get_origin(kind) is Literal:
+        if kind.choices:
             combo = QComboBox()
-            combo.addItems([str(choice) for choice in get_args(kind)])
+            combo.addItems(kind.choices)
             combo.currentIndexChanged.connect(self._on_change)
             return combo
         line = NumberEdit()
         if name not in self._kept:
             line.setPlaceholderText("required")
-        elif _plain(self.noun.model_fields[name].annotation)[1]:
+        elif kind.optional:
             line.setPlaceholderText("automatic")
         line.textChanged.connect(self._on_change)
         return line
@@ -181,27 +180,28 @@ class PlanForm(QWidget):
             editor.setText(write_value(value) if shape is None else f"map of {' x '.join(map(str, shape))}")
             editor.setCursorPosition(0)
 
-    def _read(self) -> tuple[dict[str, Any], dict[str, str]]:
+    def values(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the values as far as they can be read, and what is wrong with the others, by field."""
         values = dict(self._kept)
         wrong: dict[str, str] = {}
         for name, editor in self.editors.items():
             if isinstance(editor, QCheckBox):
                 values[name] = editor.isChecked()
             elif isinstance(editor, QComboBox):
-                values[name] = get_args(_plain(self.noun.model_fields[name].annotation)[0])[editor.currentIndex()]
+                values[name] = editor.currentText()
             elif isinstance(editor, QLineEdit) and not editor.isReadOnly():
-                kind, optional = _plain(self.noun.model_fields[name].annotation)
+                kind = self.kinds[name]
                 text = editor.text().strip()
                 if text:
                     try:
                         values[name] = read_value(text, kind)
                     except ValueError as problem:
                         wrong[name] = str(problem)
-                elif optional:
+                elif kind.optional:
                     values[name] = None
-                elif name in self._kept and kind is not str:
+                elif name in self._kept and kind.plain is not str:
                     wrong[name] = "is empty; a value is needed"
-                elif kind is str:
+                elif kind.plain is str:
                     values[name] = ""
                 else:
                     values.pop(name, None)
@@ -221,7 +221,7 @@ class PlanForm(QWidget):
         self.changed.emit()
 
     def _check(self) -> None:
-        values, wrong = self._read()
+        values, wrong = self.values()
         if not wrong:
             try:
                 self.noun.model_validate(values)
@@ -233,6 +233,9 @@ class PlanForm(QWidget):
             editor.setStyleSheet(WRONG_STYLE if bad else "")
             tip = tooltip_of(self.noun, name)
             editor.setToolTip(tip.replace("</qt>", f"<br><b>{html.escape(wrong[name])}</b></qt>") if bad else tip)
+        between = "; ".join(words for name, words in wrong.items() if not name)
+        self.words.setText(f"⚠ {between}" if between else "")
+        self.words.setVisible(bool(between))
 
 
 def write_value(value: Any) -> str:
@@ -248,7 +251,7 @@ def write_value(value: Any) -> str:
     return str(value)
 
 
-def read_value(text: str, kind: Any) -> Any:
+def read_value(text: str, kind: FieldKind) -> Any:
     """Read what was typed.
 
     Raises
@@ -256,35 +259,23 @@ def read_value(text: str, kind: Any) -> Any:
     ValueError
         With words, if it cannot be read.
     """
-    if kind is str:
+    if kind.length is not None and text.startswith("["):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as problem:
+            raise ValueError(f"{text!r} is not a list like [[10, 20], [30, 40]]") from problem
+    if kind.length is not None:
+        return tuple(_read_one(part.strip(), kind.plain) for part in text.split(",") if part.strip())
+    return _read_one(text, kind.plain)
+
+
+def _read_one(text: str, plain: type) -> Any:
+    if plain is str:
         return text
-    if get_origin(kind) is tuple:
-        if text.startswith("["):
-            try:
-                return json.loads(text)
-            except json.JSONDecodeError as problem:
-                raise ValueError(f"{text!r} is not a list like [[10, 20], [30, 40]]") from problem
-        inner = get_args(kind)[0]
-        return tuple(read_value(part.strip(), _plain(inner)[0]) for part in text.split(",") if part.strip())
     try:
-        if kind is int:
-            return int(text)
-        return float(text)
+        return plain(text)
     except ValueError:
         pass
     if "," in text and text.replace(",", ".").replace(".", "", 1).lstrip("-").isdigit():
         raise ValueError(f"{text!r}: write the decimal mark as a point: {text.replace(',', '.')}")
-    raise ValueError(f"{text!r} is not a {'whole number' if kind is int else 'number'}")
-
-
-def _plain(annotation: Any) -> tuple[Any, bool]:
-    """Return the type without its limits, and whether it may be None."""
-    optional = False
-    if get_origin(annotation) in (typing.Union, types.UnionType):
-        choices = [choice for choice in get_args(annotation) if choice is not type(None)]
-        optional = len(choices) < len(get_args(annotation))
-        # a number or a map (y, x): the form edits the number
-        annotation = choices[0]
-    if get_origin(annotation) is typing.Annotated:
-        annotation = get_args(annotation)[0]
-    return annotation, optional
+    raise ValueError(f"{text!r} is not a {'whole number' if plain is int else 'number'}")

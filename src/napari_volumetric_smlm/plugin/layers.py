@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..domain.images import RawStack, StackKind, Volume
+from ..domain.images import DepthPicture, RawStack, StackKind, Volume
 from ..domain.molecules import Localizations
 from ..domain.runs import FrameExplanation
 from ..errors import StackError
@@ -70,6 +70,9 @@ def lay_stack(stack: RawStack, instrument: Any = None) -> list[LayerData]:
             "colormap": "gray",
             **grid,
         }
+        if camera:
+            # beside the first camera, not over it
+            options["translate"] = (0.0, 0.0, camera * (counts.shape[2] + 10) * (stack.pixel_nm or 1.0))
         shown.append((counts, options, "image"))
     return shown
 
@@ -108,7 +111,8 @@ def stack_of(layers: list[Any], kind: StackKind) -> RawStack:
         path = getattr(layer.source, "path", None)
         source += [str(path)] if path else []
     first = nouns[0]
-    if first is not None and len(layers) == 1 and len(first.counts_tyx) == 1:
+    cameras = [noun_of(layer, "camera") for layer in layers]
+    if first is not None and all(noun is first for noun in nouns) and cameras == list(range(len(first.counts_tyx))):
         return first if first.kind == kind else first.model_copy(update={"kind": kind})
     known = [noun for noun in nouns if noun is not None]
     return RawStack(
@@ -187,27 +191,34 @@ def lay_table(table: Localizations, name: str, point_limit: int) -> list[LayerDa
 
 
 def lay_picture(
-    volume: Volume, name: str, frames: Any | None = None, pixel_nm: float = 1.0, table: Localizations | None = None
+    picture: Volume | DepthPicture, name: str, frames: Any | None = None, pixel_nm: float = 1.0, table: Localizations | None = None
 ) -> LayerData:
-    """Show a rendered picture: 2D (y, x), colour (y, x, 3), or a volume (z, y, x) for a viewer of its own."""
-    values = volume.values_zyx
-    options: dict[str, Any] = {"name": name, "metadata": mark(PICTURE, volume=volume, table=table), "blending": "translucent_no_depth"}
+    """Show a rendered picture: brightness (y, x), colour for depth (y, x, 3), or a volume (z, y, x) for a viewer of its own."""
+    options: dict[str, Any] = {"name": name, "metadata": mark(PICTURE, volume=picture, table=table), "blending": "translucent_no_depth"}
+    if isinstance(picture, DepthPicture):
+        placed = _place_picture(frames, pixel_nm, (picture.pixel_nm,) * 2, picture.origin_yx_nm)
+        return picture.rgb_yxc, {**options, **placed, "rgb": True}, "image"
+    values = picture.values_zyx
+    options |= {"colormap": "inferno", "contrast_limits": picture_contrast(values)}
     if values.shape[0] > 1:
-        options |= {
-            "scale": volume.voxel_zyx_nm, "translate": volume.origin_zyx_nm, "units": ("nm",) * 3, "axis_labels": ("z", "y", "x"),
-            "rendering": "mip", "colormap": "inferno",
+        grid = {
+            "scale": picture.voxel_zyx_nm, "translate": picture.origin_zyx_nm, "units": ("nm",) * 3, "axis_labels": ("z", "y", "x"),
         }  # fmt: skip
-        return values, options | {"contrast_limits": picture_contrast(values)}, "image"
+        return values, {**options, **grid, "rendering": "mip"}, "image"
+    return values[0], {**options, **_place_picture(frames, pixel_nm, picture.voxel_zyx_nm[1:], picture.origin_zyx_nm[1:])}, "image"
+
+
+def _place_picture(frames: Any | None, pixel_nm: float, size_yx_nm: tuple[float, ...], origin_yx_nm: tuple[float, ...]) -> dict[str, Any]:
     placed = place_over(frames, pixel_nm)
-    voxel, origin = np.array(volume.voxel_zyx_nm[1:]), np.array(volume.origin_zyx_nm[1:])
+    size, origin = np.array(size_yx_nm), np.array(origin_yx_nm)
     if "affine" in placed:
         placed["affine"][:2, 2] += placed["affine"][:2, :2] @ origin
-        placed["affine"][:2, :2] = placed["affine"][:2, :2] * voxel
+        placed["affine"][:2, :2] = placed["affine"][:2, :2] * size
     else:
         scale = np.array(placed["scale"])
         placed["translate"] = tuple(np.array(placed.get("translate", (0.0, 0.0))) + scale * origin)
-        placed["scale"] = tuple(scale * voxel)
-    return values[0], options | placed | {"colormap": "inferno", "contrast_limits": picture_contrast(values)}, "image"
+        placed["scale"] = tuple(scale * size)
+    return placed
 
 
 def lay_explanation(explanation: FrameExplanation, frames: list[Any], pixel_nm: float) -> list[LayerData]:

@@ -1,0 +1,289 @@
+"""The Reconstruct widget: frames and an instrument in, molecules out, one button. Layout and wiring only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
+
+from ...domain.plans import ReconstructPlan, RenderPlan
+from ...errors import SmlmError
+from ..forms import PlanForm
+from ..jobs import Result, explain_job, finish_job, reconstruct_job
+from ..layers import FRAMES, PICTURE, noun_of
+from ..overlay import Overlay
+from ..preview import Preview
+from ..samples import example_instruments
+from ..session import session_of, unwrapped
+from ..settings import preferences
+from ..space import show_in_space
+from ..streaming import Stream
+from ..workers import Job, Outcome
+from ..world import region_of
+from .frames import StackBox
+from .importing import Importer
+from .job import JobPanel, JobWidget
+from .log import LogPanel
+from .molecules import MoleculeTable
+from .pickers import InstrumentPicker
+from .presets import PresetBar
+from .sections import NARROWEST_PX, Section, scrolling, stacked
+from .share import SharePanel
+from .steps import StepsBar
+from .views import ViewBar
+
+FORM_FIELDS = tuple(name for name in ReconstructPlan.model_fields if name != "model")
+
+
+class ReconstructWidget(JobWidget):
+    """Frames and an instrument in, molecules out."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:  # type: ignore[name-defined]  # noqa: F821
+        super().__init__()
+        self.viewer = unwrapped(viewer)
+        self.session = session_of(viewer)
+        self.overlay = Overlay(self.session)
+        self.stream = Stream(self.overlay)
+        self._asked: tuple[Any, ...] | None = None
+        self.importer = Importer(self.session, self)
+        self.steps = StepsBar(self.session, "Reconstruct")
+        self.frames = StackBox(self.session, "frames", self.importer.ask)
+        self.instrument = InstrumentPicker(self.session, example_instruments())
+        self.panel = JobPanel("Reconstruct", self.session.log)
+        self.warning = QLabel()
+        self.warning.setWordWrap(True)
+        self.views = ViewBar()
+        self.live_preview = QCheckBox("Live preview of this frame")
+        self.live_preview.setToolTip(
+            "<qt>Find the molecules of the current frame again whenever a setting or the frame changes, "
+            "with what was found and what is left over as layers.</qt>"
+        )
+        self.preview_state = QLabel()
+        self.preview_state.setWordWrap(True)
+        self.form = PlanForm(ReconstructPlan, FORM_FIELDS)
+        self.region_button = QPushButton("Region from rectangle")
+        self.region_button.setToolTip("<qt>Use only the part of the frame under the rectangle last drawn in a Shapes layer.</qt>")
+        self.presets = PresetBar(self.session, self.form, ReconstructPlan())
+        self.drawing = PlanForm(RenderPlan, ("pixel_nm", "method", "color_by_depth", "smallest_sigma_nm", "depth_step_nm"))
+        self.drawing.set_plan(RenderPlan(color_by_depth=True))
+        self.draw_button = QPushButton("Draw")
+        self.draw_button.setToolTip("<qt>Draw the picture again with these settings.</qt>")
+        self.space_button = QPushButton("Show in 3D")
+        self.space_button.setToolTip("<qt>Open a second window with the molecules as a volume and as points, coloured by depth.</qt>")
+        self.molecules = MoleculeTable()
+        self.share = SharePanel(self.session, self)
+        self.preview = Preview(self._wish_preview, self)
+        self.finisher = Job(self)
+        self._lay_out()
+        self._connect()
+        self._on_source()
+
+    def jobs(self) -> list[JobPanel | Job]:
+        """Return everything that may run."""
+        return [self.panel, self.preview.job, self.finisher, self.importer.job, self.share.job]
+
+    def _lay_out(self) -> None:
+        self.setMinimumWidth(NARROWEST_PX)
+        content = stacked(
+            self.steps,
+            QLabel("Frames"),
+            self.frames,
+            QLabel("Instrument"),
+            self.instrument,
+            self.warning,
+            self.panel,
+            self.views,
+            self.live_preview,
+            self.preview_state,
+            Section("Settings", stacked(self.form, self.region_button, self.presets)),
+            Section("Molecules", self.molecules, opened=True),
+            Section("Picture", stacked(self.drawing, self.draw_button, self.space_button)),
+            Section("Save and share", self.share),
+            Section("Log", LogPanel(self.session)),
+            margin=6,
+        )
+        content.layout().addStretch(1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(scrolling(content))
+
+    def _connect(self) -> None:
+        self.frames.picked.connect(self._on_source)
+        self.session.instrument_changed.connect(self._on_source)
+        self.session.table_changed.connect(self._on_table)
+        self.form.changed.connect(self._on_form)
+        self.panel.clicked.connect(self.run)
+        self.panel.ticked.connect(lambda tick: self.stream.take(tick, self.panel.job.seconds, self.views.role == PICTURE))
+        self.stream.counted.connect(lambda count: self.molecules.count.setText(f"{count:,} molecules so far"))
+        self.panel.ended.connect(self._on_end)
+        self.finisher.ended.connect(self._on_finished)
+        for source in (self.instrument, self.importer, self.presets, self.share):
+            source.failed.connect(self.panel.show_error)
+        self.share.told.connect(self.panel.say)
+        self.region_button.clicked.connect(self.take_region)
+        self.draw_button.clicked.connect(self.draw)
+        self.space_button.clicked.connect(self._show_space)
+        self.views.chosen.connect(self.overlay.show_only)
+        self.live_preview.toggled.connect(self.preview.enable)
+        self.preview.arrived.connect(self._on_preview)
+        self.preview.failed.connect(lambda error: self.preview_state.setText(f"⚠ {error}"))
+        self.preview.busy_changed.connect(lambda busy: self.preview_state.setText("Looking for molecules ..." if busy else ""))
+        self.overlay.frame_changed.connect(lambda frame: self.preview.ask())
+        self.overlay.molecules_shown.connect(self._on_molecules)
+        self.molecules.jumped.connect(self.overlay.jump)
+        self.molecules.scope_changed.connect(self._show_rows)
+        self.overlay.points_selected.connect(self._on_points)
+        shortcut = QShortcut(QKeySequence("Ctrl+Return"), self)
+        shortcut.activated.connect(self.panel.button.click)
+
+    def run(self) -> None:
+        """Start with what the form says."""
+        try:
+            plan: ReconstructPlan = self.form.plan()
+            drawing: RenderPlan = self.drawing.plan()
+            stack, instrument = self.frames.stack(), self.session.instrument
+        except SmlmError as error:
+            self.panel.show_error(error)
+            return
+        if instrument is None:
+            return
+        chosen = preferences()
+        self._asked = (stack, instrument, plan)
+        self.session.memory.store_plan(plan, instrument.fingerprint)
+        self.preview.cancel()
+        self.overlay.prepare()
+        self.stream.begin(stack)
+        self.panel.run(lambda: reconstruct_job(stack, instrument, plan, drawing, chosen))
+
+    def take_region(self) -> None:
+        """Take the region from the rectangle last drawn."""
+        from napari.layers import Shapes
+
+        shapes = [layer for layer in self.viewer.layers if isinstance(layer, Shapes)]
+        frames = self.frames.layers
+        try:
+            if not shapes or not frames:
+                raise SmlmError("Add a Shapes layer and draw a rectangle over the frames first" if frames else "Open frames first")
+            self.form.set_value("region_yx_px", region_of(shapes[-1], frames[0]))
+        except SmlmError as error:
+            self.panel.show_error(error)
+
+    def draw(self) -> None:
+        """Draw the last table again."""
+        table = self.session.table
+        try:
+            drawing = self.drawing.plan()
+        except SmlmError as error:
+            self.panel.show_error(error)
+            return
+        if table is not None and not self.panel.job.busy:
+            chosen = preferences()
+            self.finisher.start(lambda: finish_job(table, drawing, chosen), quiet=True)
+
+    def _on_end(self, outcome: Outcome) -> None:
+        table = self.stream.end()
+        if outcome.kind == "done" and isinstance(outcome.value, Result):
+            self._take(outcome.value)
+        elif table is not None:
+            # stopped or failed: what was found so far is kept, saved and drawn
+            self.session.keep_table(table)
+            self.panel.say(f"{self.panel.message.text()} · {len(table):,} molecules kept")
+            drawing, chosen, plan = self.drawing.plan(), preferences(), self._asked[2] if self._asked else None
+            self.finisher.start(lambda: finish_job(table, drawing, chosen, plan), quiet=True)
+        else:
+            self.overlay.refresh()
+
+    def _on_finished(self, outcome: Outcome) -> None:
+        if outcome.kind == "failed" and outcome.error is not None:
+            self.panel.show_error(outcome.error)
+        elif isinstance(outcome.value, Result):
+            self._show_picture(outcome.value)
+
+    def _take(self, result: Result) -> None:
+        self.session.keep_table(result.table, result.reconstruction)
+        frames = result.reconstruction.frames_done if result.reconstruction else 0
+        self.panel.say(f"{len(result.table):,} molecules in {frames:,} frames · {self.panel.message.text()}")
+        self._show_picture(result)
+
+    def _show_picture(self, result: Result) -> None:
+        if result.saved is not None:
+            self.session.log.add(f"Saved as {result.saved}")
+            self.panel.say(f"{self.panel.message.text()} · saved as {result.saved.name}")
+        if result.trouble:
+            self.panel.say(f"{self.panel.message.text()} · ⚠ {result.trouble}")
+            self.session.log.add(result.trouble)
+        if result.picture is not None:
+            self.overlay.show_picture(result.picture, result.table)
+            self.views.choose(PICTURE)
+
+    def _on_source(self) -> None:
+        self.frames.fit_to(self.session.instrument)
+        layers = self.frames.layers
+        travelling = noun_of(layers[0], "instrument") if layers else None
+        if travelling is not None and self.session.instrument is None:
+            self.session.choose_instrument(travelling, "came with the frames")
+            return
+        instrument = self.session.instrument
+        if instrument is not None:
+            self.overlay.follow(layers, instrument.pixel_nm(), instrument.depth_range_nm)
+            known = self.session.memory.recall_plan(ReconstructPlan, instrument.fingerprint)
+            if known is not None and self._asked is None:
+                self.form.set_plan(known.model_copy(update={"first_frame": 0, "last_frame": None, "region_yx_px": None}))
+        warnings = self.frames.warnings()
+        self.warning.setText("\n".join(f"⚠ {words}" for words in warnings[:3]))
+        self.warning.setToolTip("\n".join(warnings))
+        self.warning.setVisible(bool(warnings))
+        self._on_form()
+
+    def _on_form(self) -> None:
+        no_instrument = "" if self.session.instrument is not None else "Choose an instrument, or calibrate one first"
+        reason = self.frames.problem() or no_instrument or self.form.problem or self.drawing.problem
+        self.panel.set_reason(reason)
+        self.live_preview.setEnabled(not reason)
+        self.share.set_call(None if reason else self._call)
+        self.preview.ask()
+
+    def _call(self) -> tuple[Any, Any, ReconstructPlan]:
+        return self.frames.stack(), self.session.instrument, self.form.plan()
+
+    def _wish_preview(self) -> Any:
+        if self.panel.job.busy or not self.live_preview.isEnabled():
+            return None
+        try:
+            stack, instrument, plan = self._call()
+        except SmlmError:
+            return None
+        frame, chosen = self.overlay.frame, preferences()
+        return frame, lambda: explain_job(stack, instrument, plan, frame, chosen)
+
+    def _on_preview(self, frame: int, explanation: Any) -> None:
+        self.overlay.show_preview(frame, explanation)
+        if self.views.role == PICTURE:
+            self.views.choose(FRAMES)
+        else:
+            self.overlay.show_only(self.views.role)
+        count = len(explanation.localizations)
+        self.preview_state.setText(f"{count} molecule{'' if count == 1 else 's'} in frame {frame} with these settings")
+
+    def _on_table(self) -> None:
+        self.overlay.prepare() if self.session.table is not None and self.overlay.frames else None
+        self.overlay.refresh()
+        self._show_rows()
+        self.share.refresh()
+
+    def _on_molecules(self, shown: Any) -> None:
+        if not self.molecules.all_frames.isChecked():
+            self.molecules.show_table(shown)
+
+    def _show_rows(self) -> None:
+        table = self.session.table
+        self.molecules.show_table(table if self.molecules.all_frames.isChecked() and table is not None else self.overlay.shown)
+
+    def _on_points(self, rows: set[int]) -> None:
+        if not self.molecules.all_frames.isChecked():
+            self.molecules.mark_rows(rows)
+
+    def _show_space(self) -> None:
+        if self.session.table is not None:
+            show_in_space(self.session.table, self.drawing.plan(), self.share.job, self.panel.show_error)

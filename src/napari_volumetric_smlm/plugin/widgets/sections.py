@@ -1,0 +1,58 @@
+"""Pieces of layout that our widgets share: folding sections and a scroll area that works in a narrow dock."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QToolButton, QVBoxLayout, QWidget
+
+NARROWEST_PX = 320
+
+
+class Section(QWidget):
+    """A heading that folds its content away."""
+
+    def __init__(self, title: str, content: QWidget, opened: bool = False) -> None:
+        super().__init__()
+        self.content = content
+        self.heading = QToolButton()
+        self.heading.setText(title)
+        self.heading.setCheckable(True)
+        self.heading.setChecked(opened)
+        self.heading.setAccessibleName(title)
+        self.heading.setToolTip(f"Show or hide: {title}")
+        self.heading.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.heading.setStyleSheet("QToolButton { border: none; font-weight: bold; text-align: left; background: transparent; }")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.heading)
+        layout.addWidget(content)
+        self.heading.toggled.connect(self.open)
+        self.open(opened)
+
+    def open(self, opened: bool) -> None:
+        """Show or hide the content."""
+        if self.heading.isChecked() != opened:
+            self.heading.setChecked(opened)
+        self.heading.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
+        self.content.setVisible(opened)
+
+
+def scrolling(content: QWidget) -> QScrollArea:
+    """Return a scroll area that never scrolls sideways."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(content)
+    return area
+
+
+def stacked(*parts: QWidget, margin: int = 0) -> QWidget:
+    """Return a widget with others under each other."""
+    widget = QWidget()
+    layout = QVBoxLayout(widget)
+    layout.setContentsMargins(margin, margin, margin, margin)
+    for part in parts:
+        layout.addWidget(part)
+    return widget

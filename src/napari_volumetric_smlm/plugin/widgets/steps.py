@@ -1,0 +1,36 @@
+"""The guided order: what comes first, what is done, what is missing."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
+
+from ..session import Session
+
+
+class StepsBar(QWidget):
+    """Calibrate -> Reconstruct, each with a mark: done, or what is missing in its tooltip."""
+
+    def __init__(self, session: Session, here: str) -> None:
+        super().__init__()
+        self.session = session
+        self.calibrate, self.reconstruct = QLabel(), QLabel()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        for part in (self.calibrate, QLabel("→"), self.reconstruct):
+            row.addWidget(part)
+        row.addStretch(1)
+        self._here = here
+        for signal in (session.instrument_changed, session.calibration_changed, session.table_changed):
+            signal.connect(self._show)
+        self._show()
+
+    def _show(self) -> None:
+        instrument, table = self.session.instrument, self.session.table
+        self._write(self.calibrate, "1 Calibrate", instrument is not None, "Choose or calibrate an instrument")
+        self._write(self.reconstruct, "2 Reconstruct", table is not None, "No molecules found yet")
+
+    def _write(self, label: QLabel, name: str, done: bool, missing: str) -> None:
+        text = f"{'✓' if done else '○'} {name}"
+        label.setText(f"<b>{text}</b>" if self._here in name else text)
+        label.setToolTip("Done" if done else missing)
+        label.setAccessibleName(f"{name}: {'done' if done else missing}")
