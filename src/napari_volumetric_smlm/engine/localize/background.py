@@ -1,4 +1,4 @@
-"""A smooth background per camera image: cosines with a prior whose strength is read from the data.
+"""A smooth background per view: cosines with a prior whose strength is read from the data.
 
 b(y, x) = sum_ij c_ij cos(pi i (y + 1/2) / H) cos(pi j (x + 1/2) / W),   c_ij ~ N(0, 1 / (strength * roughness_ij))
 roughness_ij = ((i / H)^2 + (j / W)^2)^2 = thin-plate energy up to a constant, zero for the mean.
@@ -40,6 +40,11 @@ class CosineBackground:
         """Background on the padded canvas, (..., Hp, Wp), from coefficients (..., n)."""
         c = coefficients.unflatten(-1, (self.rows, self.columns))
         return self._cy[: self.rows].T @ c @ self._cx[: self.columns]
+
+    def at(self, top_m: Tensor, left_m: Tensor) -> Tensor:
+        """Values of the terms at pixels of the padded canvas, (m, n)."""
+        rows, columns = self._cy[: self.rows, top_m].T, self._cx[: self.columns, left_m].T
+        return (rows[:, :, None] * columns[:, None, :]).flatten(1)
 
     def project(self, image: Tensor) -> Tensor:
         """Inner products of images on the padded canvas (..., Hp, Wp) with the terms, (..., n)."""

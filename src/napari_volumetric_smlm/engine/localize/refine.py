@@ -30,7 +30,7 @@ class Linearized:
     likelihood_t: Tensor
     gradient_t: list[Tensor]
     fisher_t: list[Tensor]
-    mean_tcyx: Tensor
+    mean_tvyx: Tensor
 
 
 class Refiner:
@@ -55,37 +55,28 @@ class Refiner:
         size = self.table.window_px
         index = window_index(windows, patches, state, size)
         mean = model_image(patches, state, windows, index, self.background)
-        variance = (mean + patches.read_variance_tcyx).clamp(min=SMALLEST_VARIANCE)
-        weight = patches.seen_tcyx / variance
-        score = (patches.photons_tcyx - mean) * weight
+        variance = (mean + patches.read_variance_tvyx).clamp(min=SMALLEST_VARIANCE)
+        weight = patches.seen_tvyx / variance
+        score = (patches.photons_tvyx - mean) * weight
         likelihood = log_likelihood(patches, mean)
 
         jacobian = self._jacobian(state, windows)  # (m, P, V, n, n)
         gradient_m = torch.einsum("mpvab,mvab->mp", jacobian, score.view(-1)[index])
         weighted = jacobian * weight.view(-1)[index][:, None]
         own = torch.einsum("mpvab,mqvab->mpq", weighted, jacobian)
-        camera = torch.tensor(patches.camera_v)
-        cameras = patches.photons_tcyx.shape[1]
-        cross = [  # molecules against the background of each camera
-            sum(
-                (
-                    self.background.project_windows(weighted[:, :, v], windows.top_mv[:, v], windows.left_mv[:, v])
-                    for v in range(len(camera))
-                    if camera[v] == c
-                ),
-                start=torch.zeros((), device=weight.device),
-            )
-            for c in range(cameras)
+        views = patches.photons_tvyx.shape[1]
+        cross = [  # molecules against the background of each view
+            self.background.project_windows(weighted[:, :, v], windows.top_mv[:, v], windows.left_mv[:, v]) for v in range(views)
         ]
-        gradient_b = self.background.project(score) - state.strength_tc[..., None] * self.background.roughness * state.coefficients_tcn
-        fisher_b = self.background.normal_matrix(weight) + torch.diag_embed(state.strength_tc[..., None] * self.background.roughness)
+        gradient_b = self.background.project(score) - state.strength_tv[..., None] * self.background.roughness * state.coefficients_tvn
+        fisher_b = self.background.normal_matrix(weight) + torch.diag_embed(state.strength_tv[..., None] * self.background.roughness)
         gradients, fishers = [], []
         bounds = torch.searchsorted(state.patch_m, torch.arange(len(mean) + 1, device=mean.device)).tolist()
         p, nb = self.parameters, self.background.count
         tops, lefts = windows.top_mv.tolist(), windows.left_mv.tolist()
         for t, (first, last) in enumerate(pairwise(bounds)):
             k = (last - first) * p
-            fisher = mean.new_zeros((k + cameras * nb, k + cameras * nb))
+            fisher = mean.new_zeros((k + views * nb, k + views * nb))
             for i in range(first, last):
                 a = (i - first) * p
                 fisher[a : a + p, a : a + p] = own[i]
@@ -95,16 +86,16 @@ class Refiner:
                         b = (j - first) * p
                         fisher[a : a + p, b : b + p] = block
                         fisher[b : b + p, a : a + p] = block.T
-            for c in range(cameras):
-                at = k + c * nb
-                fisher[at : at + nb, at : at + nb] = fisher_b[t, c]
+            for v in range(views):
+                at = k + v * nb
+                fisher[at : at + nb, at : at + nb] = fisher_b[t, v]
                 if k:
-                    block = cross[c][first:last].reshape(k, nb)
+                    block = cross[v][first:last].reshape(k, nb)
                     fisher[:k, at : at + nb] = block
                     fisher[at : at + nb, :k] = block.T
             gradients.append(torch.cat([gradient_m[first:last].flatten(), gradient_b[t].flatten()]))
             fishers.append(fisher)
-        prior = (state.strength_tc[..., None] * self.background.roughness * state.coefficients_tcn**2).sum((-1, -2)) / 2
+        prior = (state.strength_tv[..., None] * self.background.roughness * state.coefficients_tvn**2).sum((-1, -2)) / 2
         return Linearized(likelihood - prior, gradients, fishers, mean)
 
     def _jacobian(self, state: State, windows: Windows) -> Tensor:
@@ -129,7 +120,7 @@ class Refiner:
         -------
         The linearization at the final state, and whether each patch converged: the next step is below `tolerance` standard errors.
         """
-        damping = torch.full((len(patches.photons_tcyx),), 1e-3)
+        damping = torch.full((len(patches.photons_tvyx),), 1e-3)
         converged = torch.zeros(len(damping), dtype=torch.bool)
         here = self.linearize(patches, state)
         for _ in range(iterations):
@@ -170,8 +161,8 @@ class Refiner:
     def _moved(self, state: State, steps: list[Tensor], still: Tensor) -> State:
         """State after the steps, kept inside its physical range; patches in `still` stay."""
         p, nb = self.parameters, self.background.count
-        cameras = state.coefficients_tcn.shape[1]
-        molecules = torch.cat([s[: len(s) - cameras * nb].reshape(-1, p) for s in steps])
+        views = state.coefficients_tvn.shape[1]
+        molecules = torch.cat([s[: len(s) - views * nb].reshape(-1, p) for s in steps])
         moving = (~still).to(state.photons_m.device)
         molecules = molecules * moving[state.patch_m][:, None]
         largest = torch.tensor(LARGEST_STEP_NM, device=molecules.device)
@@ -182,16 +173,16 @@ class Refiner:
         if self.fit_blur and self.table.blur2_knots is not None:
             knots = self.table.blur2_knots.sqrt()
             blur = (state.blur_m + molecules[:, 4].clamp(-20, 20)).clamp(float(knots[0]), float(knots[-1]))
-        ground = torch.stack([s[len(s) - cameras * nb :].reshape(cameras, nb) for s in steps]) * moving[:, None, None]
-        return State(state.patch_m, position, photons, blur, state.coefficients_tcn + ground, state.strength_tc)
+        ground = torch.stack([s[len(s) - views * nb :].reshape(views, nb) for s in steps]) * moving[:, None, None]
+        return State(state.patch_m, position, photons, blur, state.coefficients_tvn + ground, state.strength_tv)
 
 
-def log_likelihood(patches: Patches, mean_tcyx: Tensor) -> Tensor:
+def log_likelihood(patches: Patches, mean_tvyx: Tensor) -> Tensor:
     """Log-likelihood of every patch minus that of a perfect model, (T,): minus half the deviance."""
-    variance = (mean_tcyx + patches.read_variance_tcyx).clamp(min=SMALLEST_VARIANCE)
-    seen = (patches.photons_tcyx + patches.read_variance_tcyx).clamp(min=SMALLEST_VARIANCE)
+    variance = (mean_tvyx + patches.read_variance_tvyx).clamp(min=SMALLEST_VARIANCE)
+    seen = (patches.photons_tvyx + patches.read_variance_tvyx).clamp(min=SMALLEST_VARIANCE)
     terms = seen * torch.log(variance / seen) - (variance - seen)
-    return (terms * patches.seen_tcyx).sum((-1, -2, -3))
+    return (terms * patches.seen_tvyx).sum((-1, -2, -3))
 
 
 def _overlap(
@@ -217,4 +208,4 @@ def _take(state: State, trial: State, patches: Tensor) -> None:
     state.position_m3 = torch.where(rows[:, None], trial.position_m3, state.position_m3)
     state.photons_m = torch.where(rows, trial.photons_m, state.photons_m)
     state.blur_m = torch.where(rows, trial.blur_m, state.blur_m)
-    state.coefficients_tcn = torch.where(patches[:, None, None], trial.coefficients_tcn, state.coefficients_tcn)
+    state.coefficients_tvn = torch.where(patches[:, None, None], trial.coefficients_tvn, state.coefficients_tvn)

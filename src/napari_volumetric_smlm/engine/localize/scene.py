@@ -1,6 +1,7 @@
 """What the fit sees: patches of camera frames in photons, and the state that explains them.
 
-All cameras' patches share one canvas size; a canvas is padded so that every molecule's window fits, with weight zero on the padding.
+Each view has a canvas of its own, also where several views share a camera. All canvases have one size and are padded so that
+every molecule's window fits, with weight zero on the padding.
 """
 
 from __future__ import annotations
@@ -23,29 +24,30 @@ def padding(window_px: int) -> int:
 
 @dataclass
 class Patches:
-    """T patches of C cameras in photons.
+    """T patches of V views in photons.
 
-    photons_tcyx : (T, C, Hp, Wp) padded canvas; read_variance_tcyx : variance of the read noise, photons^2;
-    seen_tcyx : 1 where a pixel is used, 0 on padding and on dead or saturated pixels.
-    pad : padding in pixels. camera_v : camera of each view.
+    photons_tvyx : (T, V, Hp, Wp) padded canvas of each view; read_variance_tvyx : variance of the read noise, photons^2;
+    seen_tvyx : 1 where a pixel is used, 0 on padding and on dead or saturated pixels.
+    shift_tv2 : (T, V, 2) nm from the linear part of a view's affine, applied to patch coordinates, to the view's own patch coordinates.
+    pixel_v : pixel of each view in nm. pad : padding in pixels.
     """
 
-    photons_tcyx: Tensor
-    read_variance_tcyx: Tensor
-    seen_tcyx: Tensor
+    photons_tvyx: Tensor
+    read_variance_tvyx: Tensor
+    seen_tvyx: Tensor
+    shift_tv2: Tensor
+    pixel_v: list[float]
     pad: int
-    camera_v: list[int]
-    pixel_c: list[float]
 
     @property
     def shape_yx(self) -> tuple[int, int]:
         """Size without padding."""
-        return self.photons_tcyx.shape[-2] - 2 * self.pad, self.photons_tcyx.shape[-1] - 2 * self.pad
+        return self.photons_tvyx.shape[-2] - 2 * self.pad, self.photons_tvyx.shape[-1] - 2 * self.pad
 
     def select(self, index: Tensor) -> Patches:
         """Only these patches."""
         return Patches(
-            self.photons_tcyx[index], self.read_variance_tcyx[index], self.seen_tcyx[index], self.pad, self.camera_v, self.pixel_c
+            self.photons_tvyx[index], self.read_variance_tvyx[index], self.seen_tvyx[index], self.shift_tv2[index], self.pixel_v, self.pad
         )
 
 
@@ -54,15 +56,15 @@ class State:
     """Molecules and background of T patches.
 
     patch_m : (m,) patch of each molecule. position_m3 : (m, 3) z, y, x in nm (y, x from the centre of the patch's first pixel, first view).
-    photons_m, blur_m : (m,). coefficients_tcn : background (T, C, n). strength_tc : its prior.
+    photons_m, blur_m : (m,). coefficients_tvn : background of each view (T, V, n). strength_tv : its prior.
     """
 
     patch_m: Tensor
     position_m3: Tensor
     photons_m: Tensor
     blur_m: Tensor
-    coefficients_tcn: Tensor
-    strength_tc: Tensor
+    coefficients_tvn: Tensor
+    strength_tv: Tensor
 
     def keep(self, mask: Tensor) -> None:
         """Drop the molecules outside the mask."""
@@ -74,14 +76,14 @@ class State:
         rows = self.patch_m == t
         return State(
             torch.zeros_like(self.patch_m[rows]), self.position_m3[rows], self.photons_m[rows], self.blur_m[rows],
-            self.coefficients_tcn[t : t + 1].clone(), self.strength_tc[t : t + 1].clone(),
+            self.coefficients_tvn[t : t + 1].clone(), self.strength_tv[t : t + 1].clone(),
         )  # fmt: skip
 
     def put_patch(self, t: int, one: State) -> None:
         """Put back what `of_patch` took out."""
         self.keep(self.patch_m != t)
         self.add(torch.full_like(one.patch_m, t), one.position_m3, one.photons_m, one.blur_m)
-        self.coefficients_tcn[t], self.strength_tc[t] = one.coefficients_tcn[0], one.strength_tc[0]
+        self.coefficients_tvn[t], self.strength_tv[t] = one.coefficients_tvn[0], one.strength_tv[0]
 
     def add(self, patch: Tensor, position: Tensor, photons: Tensor, blur: Tensor) -> None:
         """Append molecules, keeping the order of patches."""
@@ -103,8 +105,8 @@ class Windows:
 
 def place_windows(table: PsfTable, patches: Patches, state: State, derivatives: bool = True, blur: bool = False) -> Windows:
     """Put a window around each molecule in each view and compute its images."""
-    yx_v = torch.einsum("vij,mj->mvi", table.linear_v22, state.position_m3[:, 1:]) + table.shift_v2
-    pixel_v = torch.tensor([patches.pixel_c[c] for c in patches.camera_v], device=yx_v.device)[:, None]
+    yx_v = torch.einsum("vij,mj->mvi", table.linear_v22, state.position_m3[:, 1:]) + patches.shift_tv2[state.patch_m]
+    pixel_v = torch.tensor(patches.pixel_v, device=yx_v.device)[:, None]
     height, width = patches.shape_yx
     nearest = torch.round(yx_v / pixel_v)
     # a molecule may leave the patch in one view; its window stays on the canvas, where the padding has weight zero
@@ -118,19 +120,18 @@ def place_windows(table: PsfTable, patches: Patches, state: State, derivatives: 
 
 
 def window_index(windows: Windows, patches: Patches, state: State, size: int) -> Tensor:
-    """Flat index of every window pixel on the canvases (T, C, Hp, Wp): (m, V, size, size)."""
-    _, cameras, height, width = patches.photons_tcyx.shape
+    """Flat index of every window pixel on the canvases (T, V, Hp, Wp): (m, V, size, size)."""
+    _, views, height, width = patches.photons_tvyx.shape
     step = torch.arange(size, device=windows.top_mv.device)
     rows = windows.top_mv[..., None] + step
     columns = windows.left_mv[..., None] + step
-    camera = torch.tensor(patches.camera_v, device=rows.device)
-    base = (state.patch_m[:, None] * cameras + camera) * (height * width)
+    base = (state.patch_m[:, None] * views + torch.arange(views, device=step.device)) * (height * width)
     return base[..., None, None] + rows[..., :, None] * width + columns[..., None, :]
 
 
 def model_image(patches: Patches, state: State, windows: Windows, index: Tensor, background: CosineBackground) -> Tensor:
-    """Expected photons on the canvases (T, C, Hp, Wp)."""
-    mean = background.image(state.coefficients_tcn).contiguous()
+    """Expected photons on the canvases (T, V, Hp, Wp)."""
+    mean = background.image(state.coefficients_tvn).contiguous()
     light = windows.images.value * state.photons_m[:, None, None, None]
     mean.view(-1).index_add_(0, index.flatten(), light.flatten())
     return mean

@@ -45,14 +45,14 @@ class MatchedFilter:
         self._square = correlation_spectrum(kernel**2, self.padded)
         self._window = correlation_spectrum(torch.ones_like(kernel[:1, :1]), self.padded)
 
-    def gains(self, patches: Patches, score_tcyx: Tensor, weight_tcyx: Tensor) -> tuple[Tensor, Tensor]:
+    def gains(self, patches: Patches, score_tvyx: Tensor, weight_tvyx: Tensor) -> tuple[Tensor, Tensor]:
         """Gain and photons of a molecule at every depth and pixel of the first view: (T, d, y, x) each.
 
         score = (n - mu) / v and weight = 1 / v on the patches without padding.
         """
-        numerator = denominator = torch.zeros((), device=score_tcyx.device)
-        for v, camera in enumerate(patches.camera_v):
-            num, den = self._view_sums(score_tcyx[:, camera], weight_tcyx[:, camera], v)
+        numerator = denominator = torch.zeros((), device=score_tvyx.device)
+        for v in range(len(patches.pixel_v)):
+            num, den = self._view_sums(score_tvyx[:, v], weight_tvyx[:, v], v)
             numerator, denominator = numerator + self._to_first_view(num, v, patches), denominator + self._to_first_view(den, v, patches)
         photons = numerator / denominator.clamp(min=1e-12)
         gain = torch.where(photons > 0, numerator**2 / (2 * denominator.clamp(min=1e-12)), torch.zeros_like(photons))
@@ -72,15 +72,14 @@ class MatchedFilter:
         if v == 0:
             return image
         height, width = self.shape_yx
-        first, own = patches.pixel_c[patches.camera_v[0]], patches.pixel_c[patches.camera_v[v]]
-        y = torch.arange(height, device=image.device, dtype=image.dtype) * first
-        x = torch.arange(width, device=image.device, dtype=image.dtype) * first
+        y = torch.arange(height, device=image.device, dtype=image.dtype) * patches.pixel_v[0]
+        x = torch.arange(width, device=image.device, dtype=image.dtype) * patches.pixel_v[0]
         (a, b), (c, d) = self.table.linear_v22[v]
-        ty, tx = self.table.shift_v2[v]
-        rows = (a * y[:, None] + b * x[None] + ty) / own
-        columns = (c * y[:, None] + d * x[None] + tx) / own
+        ty, tx = patches.shift_tv2[:, v, 0, None, None], patches.shift_tv2[:, v, 1, None, None]
+        rows = (a * y[:, None] + b * x[None] + ty) / patches.pixel_v[v]
+        columns = (c * y[:, None] + d * x[None] + tx) / patches.pixel_v[v]
         grid = torch.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], -1)
-        return torch.nn.functional.grid_sample(image, grid.expand(len(image), -1, -1, -1), align_corners=True, padding_mode="zeros")
+        return torch.nn.functional.grid_sample(image, grid, align_corners=True, padding_mode="zeros")
 
 
 def local_maxima(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, limits: tuple[Tensor, float]) -> Candidates:

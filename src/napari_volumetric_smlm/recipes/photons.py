@@ -1,0 +1,139 @@
+"""From counts to photons: the cameras' frames as the fit needs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..domain.images import RawStack
+from ..domain.instrument import Camera, Instrument
+from ..engine.localize.tiles import ViewImages
+from ..errors import PlanError, StackError
+from ..io.stacks import check_frames
+
+SAMPLED_FRAMES = 6
+
+
+def check_cameras(stack: RawStack, instrument: Instrument) -> None:
+    """Check that every camera of the instrument has its stack, and that its maps fit the frames.
+
+    Raises
+    ------
+    PlanError
+        With the numbers or sizes that differ.
+    """
+    needed = len(instrument.cameras)
+    if len(stack.counts_tyx) != needed:
+        raise PlanError(
+            f"the instrument has {needed} camera{'s' * (needed > 1)}, but {len(stack.counts_tyx)} stack(s) were given; "
+            "open one stack per camera, in order"
+        )
+    for c, camera in enumerate(instrument.cameras):
+        shape = tuple(stack.counts_tyx[c].shape[1:])
+        for name in ("offset_counts", "gain_e_per_count", "read_noise_e"):
+            map_shape = getattr(getattr(camera, name), "shape", shape)
+            if tuple(map_shape) != shape:
+                raise PlanError(f"the map {name} of camera {c} has shape {tuple(map_shape)}, its frames {shape}; crop both alike")
+
+
+def read_photons(stack: RawStack, instrument: Instrument, frames: range, noise_floor_c: list[float]) -> list[ViewImages]:
+    """Read frames and turn counts into photons, view by view.
+
+    An EMCCD's multiplication doubles the variance; its photons are halved here (and doubled in the results), so that
+    variance equals mean for every camera.
+
+    Parameters
+    ----------
+    noise_floor_c : read noise variance (photons^2) of each camera for which the instrument states none.
+
+    Raises
+    ------
+    StackError
+        If a value is not finite.
+    """
+    images = []
+    for c, camera in enumerate(instrument.cameras):
+        counts = np.asarray(stack.counts_tyx[c][frames.start : frames.stop])
+        check_frames(counts, frames.start, camera.saturation_counts)
+        scale = np.asarray(camera.gain_e_per_count, dtype=np.float32) / np.float32(camera.em_gain * camera.excess_noise)
+        photons = (counts.astype(np.float32) - np.asarray(camera.offset_counts, dtype=np.float32)) * scale
+        seen = (counts < _limit(camera, counts.dtype)).astype(np.float32)
+        noise = np.asarray(camera.read_noise_e, dtype=np.float32) / np.float32(camera.em_gain * camera.excess_noise)
+        variance = torch.from_numpy(np.maximum(noise**2, np.float32(noise_floor_c[c])))
+        images.append(ViewImages(torch.from_numpy(photons), variance, torch.from_numpy(seen)))
+    return [images[view.camera] for view in instrument.views]
+
+
+def _limit(camera: Camera, dtype: np.dtype[Any]) -> float:
+    """Counts from which a pixel is saturated and says nothing."""
+    if camera.saturation_counts is not None:
+        return camera.saturation_counts
+    return float(np.iinfo(dtype).max) if dtype.kind in "iu" else np.inf
+
+
+def noise_floors(stack: RawStack, instrument: Instrument, frames: range) -> list[float]:
+    """Read noise variance (photons^2) of every camera whose instrument file says zero, from the darkest parts of a few frames.
+
+    Where photons are few, the variance beyond the mean is the camera's; without it dark pixels would weigh too much.
+    """
+    floors = []
+    picked = sorted({frames[int(k)] for k in np.linspace(0, len(frames) - 1, SAMPLED_FRAMES)})
+    for c, camera in enumerate(instrument.cameras):
+        known = np.max(np.asarray(camera.read_noise_e)) > 0
+        if known:
+            floors.append(0.0)
+            continue
+        scale = np.asarray(camera.gain_e_per_count, dtype=np.float32) / np.float32(camera.em_gain * camera.excess_noise)
+        excess = [
+            _dark_excess(
+                (np.asarray(stack.counts_tyx[c][t], dtype=np.float32) - np.asarray(camera.offset_counts, dtype=np.float32)) * scale
+            )
+            for t in picked
+        ]
+        floors.append(max(0.0, float(np.median(excess))))
+    return floors
+
+
+def _dark_excess(photons_yx: NDArray[np.float32]) -> float:
+    """Variance minus mean where the frame is darkest (its lowest quarter, in blocks of 8 x 8 pixels)."""
+    height, width = (n // 8 * 8 for n in photons_yx.shape)
+    if not height or not width:
+        return 0.0
+    blocks = photons_yx[:height, :width].reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2)
+    mean = blocks.mean((2, 3))
+    # neighbours' differences are blind to slow structure; half their variance is the noise
+    noise = (
+        np.concatenate([np.diff(blocks, axis=2).reshape(*mean.shape, -1), np.diff(blocks, axis=3).reshape(*mean.shape, -1)], -1).var(-1) / 2
+    )
+    dark = mean <= np.quantile(mean, 0.25)
+    return float(np.median(noise[dark]) - np.median(mean[dark]))
+
+
+def frames_and_region(stack: RawStack, plan: Any, instrument: Instrument) -> tuple[range, tuple[int, int, int, int]]:
+    """Frames and region (first view) that a plan asks for, checked against the stack."""
+    last = stack.frame_count - 1 if plan.last_frame is None else plan.last_frame
+    if plan.first_frame > stack.frame_count - 1 or last > stack.frame_count - 1:
+        raise PlanError(f"frames {plan.first_frame} to {last} were asked for; the stack has frames 0 to {stack.frame_count - 1}")
+    height, width = stack.counts_tyx[instrument.views[0].camera].shape[1:]
+    region = plan.region_yx_px or (0, 0, height, width)
+    if region[2] > height or region[3] > width:
+        raise PlanError(f"region_yx_px {region} reaches beyond the frame of {height} x {width} pixels")
+    if min(region[2] - region[0], region[3] - region[1]) < 5:
+        raise StackError(
+            f"a field of {region[2] - region[0]} x {region[3] - region[1]} pixels is too small to fit a molecule in; 5 x 5 is the least"
+        )
+    return range(plan.first_frame, last + 1), region
+
+
+def to_device(view: ViewImages, device: torch.device) -> ViewImages:
+    """Move a view's images to a device."""
+    return ViewImages(*(t.to(device) for t in (view.photons_tyx, view.read_variance_yx, view.seen_tyx)))
+
+
+def excess_noise(instrument: Instrument) -> Tensor:
+    """Factor from fitted to detected photons (first camera)."""
+    return torch.tensor(instrument.cameras[instrument.views[0].camera].excess_noise)
