@@ -51,9 +51,11 @@ def run(args: argparse.Namespace) -> int:
         table = partial_table(stopped.previews, stopped.done)
         if table is None:
             note(args, "stopped before any frame was done; nothing was written")
-        else:
-            written = write_table(table, args.output, args.format)
-            print(f"Stopped: {len(table):,} molecules of the frames that were done: {written[0]} (marked as incomplete)")
+            return INTERRUPTED
+        made_with = {"plan": plan.model_dump(mode="json"), "instrument_fingerprint": instrument.fingerprint, "source": list(stack.source)}
+        table = table.model_copy(update={"provenance": {**made_with, **table.provenance}})
+        written = write_table(table, args.output, args.format)
+        print(f"Stopped: {len(table):,} molecules of the frames that were done: {written[0]} (marked as incomplete)")
         return INTERRUPTED
     written = write_table(result.localizations, args.output, args.format)
     rate = result.frames_done / result.seconds if result.seconds > 0 else 0.0

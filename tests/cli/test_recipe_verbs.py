@@ -1,0 +1,250 @@
+"""The verbs that run recipes: what they hand over, what they write, and what remains after errors and Ctrl-C.
+
+The recipes themselves are stand-ins here; they have their own tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import types
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_volumetric_smlm.cli import main
+from napari_volumetric_smlm.domain.images import RawStack
+from napari_volumetric_smlm.domain.molecules import Localizations
+from napari_volumetric_smlm.domain.runs import Calibration, Progress, Reconstruction, Simulation
+from napari_volumetric_smlm.errors import EngineError
+from napari_volumetric_smlm.io.instruments import load_instrument, save_instrument
+from napari_volumetric_smlm.io.stacks import open_stack
+from napari_volumetric_smlm.io.tables import read_table
+
+
+def molecules(frame):
+    return Localizations(
+        columns={"frame": [frame], "z_nm": [100.0], "y_nm": [200.0], "x_nm": [300.0], "photons": [1000.0]}, z_reference="coverslip"
+    )
+
+
+@pytest.fixture
+def files(tmp_path, toy_instrument):
+    """Write an instrument and a movie of five frames; return their paths by name."""
+    movie = np.random.default_rng(0).integers(100, 200, (5, 32, 40)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "frames.tif", movie)
+    save_instrument(toy_instrument, tmp_path / "microscope.json")
+    return tmp_path
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Put a recipe in place of the real one; return what it was called with."""
+    calls = []
+
+    def put(verb, steps):
+        def recipe(*arguments):
+            calls.append(arguments)
+            return (yield from steps(*arguments))
+
+        module = types.ModuleType(f"napari_volumetric_smlm.recipes.{verb}")
+        setattr(module, verb, recipe)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return calls
+
+    return put
+
+
+def five_frames(stack, instrument, plan):
+    for frame in range(5):
+        yield Progress(stage="localize", done=frame + 1, total=5, preview=molecules(frame))
+    table = Localizations.joined([molecules(frame) for frame in range(5)])
+    return Reconstruction(
+        localizations=table, plan=plan, instrument_fingerprint=instrument.fingerprint, frames_done=5, complete=True, seconds=2.0
+    )
+
+
+def run_reconstruct(files, *options, output="out.csv"):
+    return main(
+        [
+            "reconstruct",
+            str(files / "frames.tif"),
+            "--instrument",
+            str(files / "microscope.json"),
+            "--output",
+            str(files / output),
+            *options,
+        ]
+    )
+
+
+def test_reconstruct_hands_over_frames_instrument_and_plan_and_writes_the_table(files, stand_in, capsys):
+    calls = stand_in("reconstruct", five_frames)
+    assert run_reconstruct(files, "--min-photons", "250", "--last-frame", "3") == 0
+    stack, instrument, plan = calls[0]
+    assert stack.kind == "frames"
+    assert stack.counts_tyx[0].shape == (5, 32, 40)
+    assert instrument == load_instrument(files / "microscope.json")
+    assert (plan.min_photons, plan.last_frame) == (250, 3)
+    assert len(read_table(files / "out.csv")) == 5
+    captured = capsys.readouterr()
+    assert "5 molecules in 5 frames" in captured.out
+    assert "localize" in captured.err
+
+
+def test_quiet_leaves_stderr_empty(files, stand_in, capsys):
+    stand_in("reconstruct", five_frames)
+    assert run_reconstruct(files, "--quiet") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_writes_what_was_found_and_marks_it(files, stand_in, capsys):
+    def interrupted(stack, instrument, plan):
+        for frame in range(5):
+            if frame == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield Progress(stage="localize", done=frame + 1, total=5, preview=molecules(frame))
+
+    stand_in("reconstruct", interrupted)
+    assert run_reconstruct(files) == 130
+    assert "marked as incomplete" in capsys.readouterr().out
+    table = read_table(files / "out.csv")
+    assert table["frame"].tolist() == [0, 1, 2]
+    assert table.provenance["complete"] is False
+    assert table.provenance["frames_done"] == 3
+    assert table.provenance["plan"]["detection_threshold"] == 30.0
+
+
+def test_ctrl_c_before_the_first_frame_writes_nothing(files, stand_in, capsys):
+    def interrupted(stack, instrument, plan):
+        os.kill(os.getpid(), signal.SIGINT)
+        yield Progress(stage="prepare")
+        yield Progress(stage="prepare")
+
+    stand_in("reconstruct", interrupted)
+    assert run_reconstruct(files) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert not (files / "out.csv").exists()
+
+
+def test_a_failure_in_the_middle_leaves_an_older_result_alone(files, stand_in, capsys):
+    def failing(stack, instrument, plan):
+        yield Progress(stage="localize", done=1, total=5, preview=molecules(0))
+        raise EngineError("the fit of frame 1 did not converge; lower the density")
+
+    (files / "out.csv").write_text("older result")
+    stand_in("reconstruct", failing)
+    assert run_reconstruct(files) == 1
+    assert "did not converge" in capsys.readouterr().err
+    assert (files / "out.csv").read_text() == "older result"
+    assert list(files.glob("*.part*")) == []
+
+
+@pytest.mark.parametrize(("change", "options", "status", "words"), [
+    ("", ["--instrument", "missing.json"], 2, "there is no such file"),
+    ("", ["--last-frame", "-1"], 2, "last_frame"),
+    ("", ["--first-frame", "4", "--last-frame", "2"], 2, "lies before first_frame"),
+    ("cut the movie", [], 2, "frames.tif"),
+    ("unknown key", [], 2, "did you mean"),
+    ("aperture above the index", [], 2, "numerical_aperture 1.6 is above immersion_index"),
+    ("wrong ending", [], 2, "no table format has this ending"),
+])  # fmt: skip
+def test_bad_input_gets_words_and_status_two(files, stand_in, capsys, change, options, status, words):
+    calls = stand_in("reconstruct", five_frames)
+    output = "out.doc" if change == "wrong ending" else "out.csv"
+    instrument = json.loads((files / "microscope.json").read_text())
+    if change == "cut the movie":
+        data = (files / "frames.tif").read_bytes()
+        (files / "frames.tif").write_bytes(data[: len(data) // 2])
+    elif change == "unknown key":
+        instrument["emision_nm"] = 600
+    elif change == "aperture above the index":
+        instrument["objective"]["numerical_aperture"] = 1.6
+    (files / "microscope.json").write_text(json.dumps(instrument))
+    assert run_reconstruct(files, *options, output=output) == status
+    err = capsys.readouterr().err
+    assert words in err
+    assert "Traceback" not in err
+    assert calls == []
+    assert not (files / output).exists()
+
+
+def a_calibration(passed):
+    def steps(stacks, instrument, plan):
+        yield Progress(stage="fit", done=1, total=2)
+        images = np.zeros((1, 5, 7, 7))
+        return Calibration(
+            instrument=instrument.model_copy(update={"name": "calibrated"}), plan=plan, measured_vzyx=images, fitted_vzyx=images,
+            correlation_z=np.array([0.9, 0.99, 0.97, 0.98, 0.9]), held_out_z=np.array([0, 1, 0, 1, 0], bool),
+            neighbour_correlation_z=np.zeros(5), bound_nm=np.zeros((5, 4)), bead_positions_yx_px=((10, 10),),
+            opposite_correlation_held_out=0.8, verdict="good" if passed else "poor", passed=passed, seconds=1.0,
+        )  # fmt: skip
+
+    return steps
+
+
+def run_calibrate(files, beads, *options):
+    words = [str(files / name) for name in beads]
+    return main(["calibrate", *words, "--instrument", str(files / "microscope.json"), "--output", str(files / "cal.json"), *options])
+
+
+def test_calibrate_writes_the_instrument_and_tells_the_evidence(files, stand_in, capsys):
+    calls = stand_in("calibrate", a_calibration(passed=True))
+    assert run_calibrate(files, ["frames.tif"], "--z-step-nm", "-80") == 0
+    stacks, _, plan = calls[0]
+    assert [stack.kind for stack in stacks] == ["beads"]
+    assert plan.z_step_nm == -80
+    assert load_instrument(files / "cal.json").name == "calibrated"
+    told = capsys.readouterr().out
+    assert "Verdict: good" in told
+    assert "2 slices that the fit did not see: mean 0.985, lowest 0.980" in told
+    assert "opposite z direction: 0.800" in told
+
+
+def test_a_calibration_that_is_not_usable_is_written_but_ends_with_one(files, stand_in, capsys):
+    stand_in("calibrate", a_calibration(passed=False))
+    assert run_calibrate(files, ["frames.tif"], "--z-step-nm", "80") == 1
+    captured = capsys.readouterr()
+    assert "Verdict: poor" in captured.out
+    assert "not good enough" in captured.err
+    assert (files / "cal.json").exists()
+
+
+def test_a_missing_z_step_is_asked_for_before_anything_is_read(files, stand_in, capsys):
+    calls = stand_in("calibrate", a_calibration(passed=True))
+    assert run_calibrate(files, ["nowhere.tif"]) == 2
+    assert "--z-step-nm is required" in capsys.readouterr().err
+    assert calls == []
+
+
+def test_several_files_are_further_stacks_of_one_camera_or_one_file_a_camera(files, stand_in, toy_instrument):
+    calls = stand_in("calibrate", a_calibration(passed=True))
+    (files / "second.tif").write_bytes((files / "frames.tif").read_bytes())
+    assert run_calibrate(files, ["frames.tif", "second.tif"], "--z-step-nm", "80") == 0
+    assert [len(stack.counts_tyx) for stack in calls[0][0]] == [1, 1]
+    camera, view = toy_instrument.cameras[0], toy_instrument.views[0]
+    two = toy_instrument.model_copy(update={"cameras": (camera, camera), "views": (view, view.model_copy(update={"camera": 1}))})
+    save_instrument(two, files / "microscope.json")
+    assert run_calibrate(files, ["frames.tif", "second.tif"], "--z-step-nm", "80") == 0
+    assert [len(stack.counts_tyx) for stack in calls[1][0]] == [2]
+
+
+def test_simulate_writes_movie_truth_and_instrument_that_open_again(files, stand_in, capsys):
+    def steps(instrument, plan):
+        yield Progress(stage="draw")
+        counts = np.full((plan.frame_count, *plan.shape_yx_px), 7, np.uint16)
+        return Simulation(stack=RawStack(counts_tyx=(counts,), kind="frames"), truth=molecules(1), instrument=instrument, plan=plan)
+
+    stand_in("simulate", steps)
+    words = ["--frame-count", "4", "--shape-yx-px", "20", "30", "--photons", "100", "200"]
+    assert main(["simulate", "--instrument", str(files / "microscope.json"), "--output", str(files / "movie.tif"), *words]) == 0
+    stack = open_stack(files / "movie.tif")
+    assert stack.kind == "frames"
+    assert stack.counts_tyx[0].shape == (4, 20, 30)
+    assert stack.pixel_nm == pytest.approx(110)
+    assert len(read_table(files / "movie_truth.csv")) == 1
+    assert load_instrument(files / "movie_instrument.json") == load_instrument(files / "microscope.json")
+    assert "4 frames, 1 molecules" in capsys.readouterr().out
