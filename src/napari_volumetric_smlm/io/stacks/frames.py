@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from ...errors import StackError
 
+# the largest scientific cameras have 150 megapixels; more is a damaged header or a picture that unpacks without end
+LARGEST_FRAME_BYTES = 2**30
+
 
 class FrameArray:
     """An array (t, y, x) on disk, in native byte order; `array[t, y, x]` reads what is asked for and returns a new array.
@@ -32,6 +35,10 @@ class FrameArray:
         self.shape = (frames, rows, columns)
         self.dtype = np.dtype(dtype).newbyteorder("=")
         self.source = source
+        if rows * columns * self.dtype.itemsize > LARGEST_FRAME_BYTES:
+            raise StackError(
+                f"{source}: frames of {rows:,} x {columns:,} pixels of type {self.dtype}, more than any camera has; the header is damaged"
+            )
 
     @property
     def size(self) -> int:
@@ -112,6 +119,8 @@ class ContiguousFrames(FrameArray):
         self._path, self._offsets, self._transposed = path, offsets, transposed
         self._file_dtype, self._stored_yx = np.dtype(file_dtype), shape_yx
         super().__init__((len(offsets), *(shape_yx[::-1] if transposed else shape_yx)), file_dtype, str(path))
+        if int(offsets.min()) < 0:
+            raise StackError(f"{path}: the header places frames outside the file; it is damaged; copy the file again")
         last = int(offsets.max()) + int(np.prod(shape_yx, dtype=np.int64)) * self._file_dtype.itemsize
         size = path.stat().st_size
         if last > size:

@@ -48,10 +48,13 @@ def open_nd2(path: Path) -> OpenedFile:
         raise StackError(
             f"{path}: reading ND2 needs the package nd2; install it with: pip install 'napari-volumetric-smlm[formats]'"
         ) from error
+    file = None
     try:
         file = nd2.ND2File(path)
         sizes = {str(axis): int(length) for axis, length in file.sizes.items()}
     except Exception as error:  # the package raises many types on damaged files
+        if file is not None:
+            file.close()
         content = recognise_content(path) or "of unknown content"
         raise StackError(f"{path}: not a readable ND2 file ({error}); the file is {content}; copy it again") from error
     try:

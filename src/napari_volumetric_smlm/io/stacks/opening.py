@@ -20,7 +20,7 @@ from .mrc import open_mrc, read_mrc_header
 from .nd2_files import open_nd2
 from .notes import note_path, read_note
 from .opened import OpenedFile
-from .raw_yaml import open_raw
+from .raw_yaml import is_raw_pair, open_raw
 from .sequence import find_images, open_sequence
 from .tiff import open_tiff
 from .zarr_arrays import is_zarr, open_zarr
@@ -121,7 +121,7 @@ def sniff_stack(path: PathLike | Sequence[PathLike]) -> bool:
             read_mrc_header(source)
             return True
         if reader is open_raw:
-            return source.with_suffix(".raw").is_file() and any(source.with_suffix(end).is_file() for end in (".yaml", ".yml"))
+            return is_raw_pair(source)
         return "ND2" in content if reader is open_nd2 else "TIFF" in content
     except Exception:  # a reader hook that raises takes the whole drop down with it
         return False

@@ -25,12 +25,7 @@ def open_raw(path: Path) -> OpenedFile:
     StackError
         If one of the two is missing, the yaml lacks Height, Width, Frames or Data Type, or the sizes disagree.
     """
-    raw, note = path.with_suffix(".raw"), path.with_suffix(".yaml")
-    if not note.is_file() and path.with_suffix(".yml").is_file():
-        note = path.with_suffix(".yml")
-    for needed, what in ((raw, "the frames"), (note, "their size and type")):
-        if not needed.is_file():
-            raise StackError(f"{path}: {needed.name} with {what} is not there; a .raw stack needs both files in one folder")
+    raw, note = _find_pair(path)
     values = _read_yaml(note)
     missing = [key for key in NEEDED if key not in values]
     if missing:
@@ -66,6 +61,27 @@ def open_raw(path: Path) -> OpenedFile:
         opened.metadata["camera"] = camera
     split_axes(frames, "T", (count,), opened)
     return opened
+
+
+def is_raw_pair(path: Path) -> bool:
+    """Tell whether both files are there and the yaml describes frames; a yaml may describe anything.
+
+    Raises
+    ------
+    StackError
+        If one of the two is missing or the yaml cannot be read.
+    """
+    return all(key in _read_yaml(_find_pair(path)[1]) for key in NEEDED)
+
+
+def _find_pair(path: Path) -> tuple[Path, Path]:
+    raw, note = path.with_suffix(".raw"), path.with_suffix(".yaml")
+    if not note.is_file() and path.with_suffix(".yml").is_file():
+        note = path.with_suffix(".yml")
+    for needed, what in ((raw, "the frames"), (note, "their size and type")):
+        if not needed.is_file():
+            raise StackError(f"{path}: {needed.name} with {what} is not there; a .raw stack needs both files in one folder")
+    return raw, note
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
