@@ -10,7 +10,7 @@ from napari_volumetric_smlm.domain.molecules import COLUMNS, Localizations
 PIXEL_NM = 110.0
 
 
-def made_of_rows(count: int, pixel_nm: float | None = PIXEL_NM) -> Localizations:
+def draw_molecules(count: int, pixel_nm: float | None = PIXEL_NM) -> Localizations:
     random = np.random.default_rng(7)
     columns = {name: random.uniform(1, 900, count) for name, (kind, _) in COLUMNS.items() if kind == "float64"}
     columns["y_nm"] = random.uniform(-50, 30_000, count)
@@ -37,8 +37,14 @@ def made_of_rows(count: int, pixel_nm: float | None = PIXEL_NM) -> Localizations
 
 
 @pytest.fixture(scope="session")
+def made_of_rows():
+    """Return a function: number of molecules -> table with every column."""
+    return draw_molecules
+
+
+@pytest.fixture(scope="session")
 def molecules() -> Localizations:
-    return made_of_rows(200)
+    return draw_molecules(200)
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,8 @@ def spot_files(folder):
     text("smap-csv", "sm.csv", "frame,xnm,ynm,znm,phot,bg,locprecnm\n1,880,440,-50,900,3,12\n")
     text("nanoimager", "oni.csv", "Channel,Frame,X (nm),Y (nm),Z (nm),Photons,Background\n0,0,770,330,0,900,1\n")
     text("rapidstorm", "rs.txt", RAPIDSTORM + "770 330 0 900\n")
-    elyra = "Index\tFirst Frame\tNumber Frames\tPosition X [nm]\tPosition Y [nm]\tPrecision [nm]\tNumber Photons\r\n1\t1\t1\t770\t330\t9\t900\r\n"
+    elyra = "Index\tFirst Frame\tNumber Frames\tPosition X [nm]\tPosition Y [nm]\tPrecision [nm]\tNumber Photons\r\n"
+    elyra += "1\t1\t1\t770\t330\t9\t900\r\n"
     after = "\x00\r\r\nVoxelSizeX : 0.1100000000 µm\r\r\nVoxelSizeY : 0.1100000000 µm\r\r\nSizeX : 3200\r\r\n"
     text("elyra", "el.txt", elyra + after)
     made["smap-mat"] = folder / "sml.mat"

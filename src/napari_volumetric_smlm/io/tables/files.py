@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydantic
 
 from ...domain.molecules import Localizations
@@ -45,7 +46,9 @@ def read_table(path: str | os.PathLike[str], format: str | None = None, pixel_nm
         raise TableError(f"pixel_nm is {pixel_nm}; a size above 0 nm was expected")
     rules = _format(format) if format is not None else _recognised(place)
     try:
-        return _module(rules).read(place, rules, pixel_nm)  # type: ignore[no-any-return]
+        # damaged numbers overflow on their way; what is not finite at the end is found by the noun
+        with np.errstate(all="ignore"):
+            return _module(rules).read(place, rules, pixel_nm)  # type: ignore[no-any-return]
     except pydantic.ValidationError as problem:
         reasons = "; ".join(str(item["msg"]).removeprefix("Value error, ") for item in problem.errors(include_url=False))
         raise TableError(f"{place}: {reasons}") from problem

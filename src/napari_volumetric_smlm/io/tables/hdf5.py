@@ -29,7 +29,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError) as problem:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as problem:
         raise TableError(f"{path}: damaged or cut off, not a whole HDF5 file ({problem}); nothing was read; take a fresh copy") from problem
 
 
@@ -64,8 +64,30 @@ def dataset(path: Path, file: Any, name: str) -> Any:
             f"{path}: {name} holds {', '.join(sorted(set(hidden))[:3])} (objects, references or text) where plain numbers were expected; "
             "it could hide code and was refused"
         )
+    if not _is_standard(place):
+        raise TableError(f"{path}: {name} holds numbers of an unusual layout ({place.dtype}); the file is damaged; take a fresh copy")
     refuse_bomb(path, 0 if place.shape is None else place.size * place.dtype.itemsize, place.id.get_storage_size())
     return place
+
+
+def _is_standard(place: Any) -> bool:
+    """Tell whether the numbers lie as they do in memory; HDF5 writes past its buffers when a damaged header says otherwise."""
+    stored = place.id.get_type()
+    if stored.get_class() != h5py.h5t.COMPOUND:
+        return _is_standard_number(stored, place.dtype)
+    end = 0
+    for index in range(stored.get_nmembers()):
+        kind, offset = place.dtype.fields[place.dtype.names[index]][:2]
+        if offset < end or offset != stored.get_member_offset(index) or not _is_standard_number(stored.get_member_type(index), kind):
+            return False
+        end = offset + kind.itemsize
+    return bool(end <= place.dtype.itemsize == stored.get_size())
+
+
+def _is_standard_number(stored: Any, kind: np.dtype[Any]) -> bool:
+    if kind.kind == "b":
+        return bool(stored.get_size() == 1)
+    return bool(stored.get_size() == kind.itemsize and stored.equal(h5py.h5t.py_create(kind)))
 
 
 def numbers(path: Path, file: Any, name: str) -> NDArray[Any] | None:

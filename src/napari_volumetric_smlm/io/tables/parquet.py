@@ -37,7 +37,7 @@ def read(path: Path, rules: Format, pixel_nm: float | None) -> Localizations:
             refuse_bomb(path, rows * 8 * max(len(wanted), 1), path.stat().st_size)
             _note(source, schema, pixel_nm)
             arrays = file.read(columns=wanted)
-    except (pa.ArrowException, OSError) as problem:
+    except (pa.ArrowException, OSError, ValueError) as problem:
         raise TableError(
             f"{path}: damaged or cut off, not a whole Parquet file ({str(problem).splitlines()[0]}); nothing was read; take a fresh copy"
         ) from problem

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from ...domain.molecules import Localizations
 from ...errors import TableError
 from .conventions import Format
 from .hdf5 import numbers, open_hdf5
-from .limits import refuse_bomb
+from .matlab import read_members
 from .translate import Source, build_table, match_columns
 
 LOCALIZATIONS = "saveloc/loc"
-INFORMATION = "saveloc/file/info"
-COMPRESSED = 15
-HEADER_BYTES = 128
-INFLATE_BYTES = 2**20
+FILE = "saveloc/file/info"
+INFORMATION = ("cam_pixelsize_um", "roi", "numberOfFrames")
 
 
 def read(path: Path, rules: Format, pixel_nm: float | None) -> Localizations:
@@ -40,8 +35,7 @@ def read(path: Path, rules: Format, pixel_nm: float | None) -> Localizations:
     raw, information = _read_hdf5(source) if is_hdf5 else _read_classic(path)
     raw = {name: np.ravel(values) for name, values in raw.items() if np.size(values) == max(np.shape(values), default=1)}
     lengths = {name: len(values) for name, values in raw.items()}
-    count = lengths.get("xnm", 0)
-    odd = [name for name, length in lengths.items() if length != count]
+    odd = [name for name, length in lengths.items() if length != lengths.get("xnm", length)]
     if odd:
         source.notes.append(f"fields of another length than xnm were left out: {', '.join(odd)}")
         raw = {name: values for name, values in raw.items() if name not in odd}
@@ -65,11 +59,11 @@ def _read_hdf5(source: Source) -> tuple[dict[str, NDArray[Any]], dict[str, NDArr
             if values is not None:
                 raw[name] = values
         information = {}
-        group = _group(file, INFORMATION)
-        for name in ("cam_pixelsize_um", "roi", "numberOfFrames") if group is not None else ():
+        group = _group(file, FILE)
+        for name in INFORMATION if group is not None else ():
             # several raw files make a list of references here; they are not followed
             if isinstance(group.get(name), h5py.Dataset) and group[name].dtype.kind in "fiu":
-                information[name] = numbers(path, file, f"{INFORMATION}/{name}")
+                information[name] = numbers(path, file, f"{FILE}/{name}")
     return raw, {name: values for name, values in information.items() if values is not None}
 
 
@@ -83,64 +77,12 @@ def _group(file: Any, name: str) -> Any:
 
 
 def _read_classic(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    with path.open("rb") as stream:
-        refuse_bomb(path, _inflated_bytes(path, stream), path.stat().st_size)
-    try:
-        tree = scipy.io.loadmat(path, variable_names=["saveloc"], simplify_cells=True)
-        names = [] if "saveloc" in tree else [name for name, _, _ in scipy.io.whosmat(path)]
-    except Exception as problem:  # scipy meets a damaged file with nearly every type of error
-        raise TableError(
-            f"{path}: damaged or cut off, not a whole MATLAB file ({problem}); nothing was read; take a fresh copy"
-        ) from problem
-    if "saveloc" not in tree:
-        raise _other_kind(path, names)
-    saved = tree["saveloc"]
-    loc = saved.get("loc") if isinstance(saved, dict) else None
-    if not isinstance(loc, dict):
-        raise _other_kind(path, ["saveloc without loc"])
-    raw = {name: np.atleast_1d(values) for name, values in loc.items() if np.asarray(values).dtype.kind in "fiub"}
-    files = saved.get("file")
-    first = files[0] if isinstance(files, (list, np.ndarray)) and len(files) else files
-    info = first.get("info") if isinstance(first, dict) else None
-    found = (
-        {}
-        if not isinstance(info, dict)
-        else {k: np.asarray(v) for k, v in info.items() if k in ("cam_pixelsize_um", "roi", "numberOfFrames")}
-    )
-    return raw, {name: values for name, values in found.items() if values.dtype.kind in "fiu"}
-
-
-def _inflated_bytes(path: Path, stream: BinaryIO) -> int:
-    """Return how large the compressed parts would become, one megabyte of them in memory at a time.
-
-    Raises
-    ------
-    TableError
-        If a part is cut off or damaged.
-    """
-    header = stream.read(HEADER_BYTES)
-    order = ">" if header[126:128] == b"MI" else "<"
-    total = 0
-    while len(tag := stream.read(8)) == 8:
-        kind, size = struct.unpack(order + "II", tag)
-        start = stream.tell()
-        if kind == COMPRESSED:
-            expander, left = zlib.decompressobj(), size
-            try:
-                while left > 0 and not expander.eof:
-                    packed = stream.read(min(left, 2**16))
-                    if not packed:
-                        raise TableError(
-                            f"{path}: damaged or cut off: {left} bytes are missing at its end; nothing was read; take a fresh copy"
-                        )
-                    left -= len(packed)
-                    while packed:
-                        total += len(expander.decompress(packed, INFLATE_BYTES))
-                        packed = expander.unconsumed_tail
-            except zlib.error as problem:
-                raise TableError(f"{path}: damaged inside ({problem}); nothing was read; take a fresh copy") from problem
-        stream.seek(start + size)
-    return total
+    found, names = read_members(path, "saveloc", ("loc", "file/info"))
+    raw = {name.removeprefix("loc/"): values for name, values in found.items() if name.startswith("loc/")}
+    if not raw:
+        raise _other_kind(path, ["saveloc without loc"] if "saveloc" in names else names)
+    information = {name.removeprefix("file/info/"): values for name, values in found.items() if name.startswith("file/info/")}
+    return raw, {name: information[name] for name in INFORMATION if name in information}
 
 
 def _take_information(source: Source, information: dict[str, NDArray[Any]], pixel_nm: float | None) -> None:

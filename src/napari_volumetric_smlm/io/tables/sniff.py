@@ -52,9 +52,9 @@ def _is_smap(path: Path, head: bytes) -> bool:
 
         with h5py.File(path, "r") as file:
             return "saveloc" in file
-    import scipy.io
+    from .matlab import has_variable
 
-    return any(name == "saveloc" for name, _, _ in scipy.io.whosmat(path))
+    return has_variable(path, "saveloc")
 
 
 def from_layout(layout: Layout) -> str | None:

@@ -21,7 +21,7 @@ SHOWN_ROWS = 50
 NO_VALUE = frozenset({"", "nan", "null", "none", "na", "n/a", "inf", "-inf", "+inf", "infinity", "-infinity"})
 TRUTH = frozenset({"true", "false"})
 # a vendor may append notes to the table: Zeiss Elyra does, after an empty line with a zero byte
-FOOTERS = (b"\n\x00", b"\nVoxelSizeX")
+FOOTERS = (b"\n\x00\r", b"\nVoxelSizeX")
 
 
 @dataclass(frozen=True)

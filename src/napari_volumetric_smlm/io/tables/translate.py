@@ -182,7 +182,7 @@ def _refuse_mixed_units(units: Mapping[str, str], source: Source) -> None:
     if not in_pixels or source.pixel_yx_nm is not None:
         return
     names = {"y_nm": "y", "x_nm": "x", "z_nm": "z"}
-    beside = [f"{names.get(n, n)} in {units[n]}" for n in POSITIONS if n in units and units[n] in LENGTHS_NM]
+    beside = [f"{names.get(n, n)} in {units[n]}" for n in POSITIONS[1:] if units[n] in LENGTHS_NM]
     raise TableError(
         f"{source.path}: {', '.join(names.get(name, name) for name in in_pixels)} in pixels"
         + (f" beside {', '.join(beside)} (mixed units)" if beside and {"y_nm", "x_nm"} & set(in_pixels) else "")
