@@ -198,6 +198,55 @@ def test_a_micromanager_recording_that_was_stopped_early_gives_the_frames_that_a
     assert any("12 of 30 planned frames" in warning for warning in stack.warnings)
 
 
+def write_ome_set(folder, parts, compression):
+    """Write one OME image whose times lie in several files, each naming all of them."""
+    total, names = sum(len(part) for part in parts), [f"run_{number}.ome.tif" for number in range(len(parts))]
+    rows, columns = parts[0].shape[1:]
+    places = [(number, plane) for number, part in enumerate(parts) for plane in range(len(part))]
+    data = "".join(
+        f'<TiffData FirstT="{t}" FirstC="0" FirstZ="0" IFD="{plane}" PlaneCount="1">'
+        f'<UUID FileName="{names[number]}">urn:uuid:{number}</UUID></TiffData>'
+        for t, (number, plane) in enumerate(places)
+    )
+    space = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    sizes = f'SizeX="{columns}" SizeY="{rows}" SizeZ="1" SizeC="1" SizeT="{total}" PhysicalSizeX="0.1" PhysicalSizeY="0.1"'
+    for number, (name, part) in enumerate(zip(names, parts, strict=True)):
+        xml = (
+            f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="{space}" UUID="urn:uuid:{number}"><Image ID="Image:0">'
+            f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" {sizes}>{data}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(folder / name, part, description=xml.encode(), metadata=None, photometric="minisblack", compression=compression)
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_an_ome_image_over_several_files_is_one_stack(frames_tyx, tmp_path, compression):
+    paths = write_ome_set(tmp_path, [frames_tyx[:5], frames_tyx[5:]], compression)
+    for path in (paths[0], tmp_path):
+        stack = open_stack(path)
+        np.testing.assert_array_equal(stack.counts_tyx[0][:], frames_tyx)
+        assert stack.pixel_nm == 100
+    before = stack.fingerprint
+    paths[1].write_bytes(paths[1].read_bytes() + b"x")
+    assert open_stack(paths[0]).fingerprint != before
+
+
+@pytest.mark.parametrize(("missing", "first"), [(1, 5), (0, 0)])
+def test_a_missing_file_of_a_set_is_told(frames_tyx, tmp_path, missing, first):
+    paths = write_ome_set(tmp_path, [frames_tyx[:5], frames_tyx[5:8], frames_tyx[8:]], None)
+    paths[missing].unlink()
+    with pytest.raises(StackError, match=rf"\d of 12 frames are missing, the first is frame {first}; put all files"):
+        open_stack(paths[2])
+
+
+def test_a_set_that_ends_early_gives_what_is_there(frames_tyx, tmp_path):
+    paths = write_ome_set(tmp_path, [frames_tyx[:5], frames_tyx[5:]], None)
+    paths[1].unlink()
+    stack = open_stack(paths[0])
+    np.testing.assert_array_equal(stack.counts_tyx[0][:], frames_tyx[:5])
+    assert any("5 of 12 planned frames" in warning for warning in stack.warnings)
+
+
 def test_real_bead_stacks_open(shared_data):
     stack = open_stack(shared_data / "engineered_psf/telomeres_psf_pairs/beads/tetrapod.tif")
     assert stack.counts_tyx[0].shape == (54, 121, 121)

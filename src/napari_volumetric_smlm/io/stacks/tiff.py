@@ -84,6 +84,8 @@ def _open(tiff: tifffile.TiffFile, path: Path) -> OpenedFile:
         offsets = series.dataoffset + int(first.nbytes) * np.arange(count, dtype=np.int64)
         frames = ContiguousFrames(Path(series.pages[0].parent.filehandle.path), offsets, tiff.byteorder + first.dtype.char, first.shape)
         tiff.close()
+    elif len(series.pages) != count:
+        raise StackError(f"{path}: {len(series.pages):,} pages for {count:,} frames; save the stack with one page a frame")
     else:
         frames = PagedFrames(tiff, series, count)
         opened.files = files_of(series, path)

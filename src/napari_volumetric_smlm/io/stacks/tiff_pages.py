@@ -15,6 +15,9 @@ from ...errors import StackError
 from .frames import FrameArray, PickedFrames, truncated
 from .opened import OpenedFile
 
+# dialects that may spread one recording over several files
+SETS = {"ome", "mmstack", "ndtiff"}
+
 
 class PagedFrames(FrameArray):
     """Frames that are pages of a TIFF file, compressed or scattered; each is decoded when it is asked for."""
@@ -86,8 +89,22 @@ def check_last_page(series: Any, count: int, path: Path) -> None:
 def without_missing_end(
     series: Any, axes: str, lengths: tuple[int, ...], frames: FrameArray, opened: OpenedFile
 ) -> tuple[str, tuple[int, ...], FrameArray]:
-    """Drop frames at the end that were planned but never recorded: the user pressed stop."""
+    """Drop frames at the end that were planned but never recorded: the user pressed stop.
+
+    Raises
+    ------
+    StackError
+        If frames are missing between others: a file of the set is not there.
+    """
     count = len(frames)
+    if series.kind in SETS:
+        gaps = np.flatnonzero([is_missing(page) for page in series.pages])
+        inside = gaps[gaps < count - len(gaps)]
+        if len(inside):
+            raise StackError(
+                f"{frames.source}: {len(gaps):,} of {count:,} frames are missing, the first is frame {int(gaps[0]):,}; "
+                "put all files of the recording into one folder, under the names that they were written with"
+            )
     if not is_missing(series.pages[count - 1]):
         return axes, lengths, frames
     present = count
@@ -103,7 +120,7 @@ def without_missing_end(
 
 def files_of(series: Any, path: Path) -> list[Path]:
     """List the files that the pages of a series lie in."""
-    if series.kind not in {"ome", "mmstack", "ndtiff"}:
+    if series.kind not in SETS:
         return [path]
     found = {Path(page.parent.filehandle.path) for page in series.pages if page is not None}
     return sorted(found) or [path]
