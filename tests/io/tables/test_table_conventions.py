@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from napari_volumetric_smlm.io.tables import FORMATS, read_table, sniff_format
+from napari_volumetric_smlm.io.tables import FORMATS, read_table, sniff_format, write_table
 
 RAPIDSTORM = (
     '# <localizations insequence="true" repetitions="variable"><field identifier="Position-0-0" unit="nanometer" min="0 m" />'
@@ -113,6 +113,17 @@ def test_the_width_of_the_psf_is_not_taken_for_an_uncertainty(tmp_path):
     np.testing.assert_allclose([table["sigma_x_nm"][0], table["sigma_y_nm"][0]], [11, 22], rtol=1e-6)
     np.testing.assert_allclose([table["psf_width_x_nm"][0], table["psf_width_y_nm"][0]], [110, 121], rtol=1e-6)
     assert table.frame_count == 5
+
+
+def test_widths_along_two_axes_stay_two_where_they_differ(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('"frame","x [nm]","y [nm]","z [nm]","sigma1 [nm]","sigma2 [nm]"\n1,1,2,3,140,150\n1,1,2,3,150,150\n')
+    table = read_table(path, pixel_nm=100)
+    assert (table["psf_width_x_nm"].tolist(), table["psf_width_y_nm"].tolist()) == ([140, 150], [150, 150])
+    again = write_table(table, tmp_path / "again.csv", "thunderstorm")[0]
+    np.testing.assert_array_equal(read_table(again)["psf_width_x_nm"], [140, 150])
+    path.write_text('"frame","x [nm]","y [nm]","z [nm]","sigma1 [nm]","sigma2 [nm]"\n1,1,2,3,140,140\n')
+    assert read_table(path, pixel_nm=100)["psf_width_nm"].tolist() == [140]
 
 
 def test_zeiss_tells_the_pixel_size_after_the_table(tmp_path):

@@ -54,6 +54,8 @@ def read(path: Path, rules: Format, pixel_nm: float | None) -> Localizations:
         _read_elyra_notes(source)
     raw = read_numbers(path, layout, source.notes, needed=_needed(layout, rules))
     raw = {name: _as_noted(values, types.get(name)) for name, values in raw.items()}
+    if rules.name == "thunderstorm":
+        raw = _one_width(raw)
     return build_table(match_columns(raw, source, units), source)
 
 
@@ -86,12 +88,23 @@ def _complete(raw: dict[str, NDArray[Any]], table: Localizations, rules: Format)
         raw = {"Ground-truth": np.arange(1, count + 1), "intensity": np.full(count, np.nan), "znano": np.zeros(count)} | raw
     elif rules.name == "thunderstorm":
         raw = {"id": np.arange(1, count + 1)} | raw
+        if "z [nm]" in raw and "sigma [nm]" in raw:
+            # tables in 3D have the widths along both axes; Picasso insists on them
+            raw = {"sigma1 [nm]": raw["sigma [nm]"], "sigma2 [nm]": raw.pop("sigma [nm]")} | raw
     elif rules.name == "smap-csv" and {"xnmerr", "ynmerr"} <= raw.keys():
         raw["locprecnm"] = np.sqrt((raw["xnmerr"] ** 2 + raw["ynmerr"] ** 2) / 2)
     if rules.origin_evidence == "ours":
         return {name: raw[name] for name in table.columns}
     order = list(dict.fromkeys(column.theirs[0] for column in rules.columns))
     return {name: raw[name] for name in (*order, *raw) if name in raw}
+
+
+def _one_width(raw: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Take two widths of the PSF that are the same everywhere for one."""
+    first, second = (next((label for label in raw if split_label(label)[0] == name), "") for name in ("sigma1", "sigma2"))
+    if not first or not second or not np.array_equal(raw[first], raw[second], equal_nan=True):
+        return raw
+    return {label.replace("sigma1", "sigma"): values for label, values in raw.items() if label != second}
 
 
 def _as_text_numbers(values: NDArray[Any]) -> Any:
