@@ -1,0 +1,141 @@
+"""vsmlm demo: the main job on sample data, and a look at it in napari's window."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ..domain.images import RawStack, StackNote
+from ..domain.instrument import Instrument
+from ..domain.plans import CalibrationPlan, EvaluatePlan, ReconstructPlan, RenderPlan, SimulatePlan
+from ..errors import OutputError
+from ..io.examples import load_example
+from ..io.instruments import save_instrument
+from ..io.results import write_image, write_png
+from ..io.stacks import write_note
+from ..io.tables import write_table
+from .calibrate import lines as calibration_lines
+from .doctor import has_display, napari_problem, version_of
+from .evaluate import lines as score_lines
+from .progress import carry_out, duration
+
+NAME = "demo"
+SUMMARY = "Do the main job on sample data: bead stack and frames to molecules, a picture, and napari's window."
+DETAILS = (
+    "The sample is simulated on the spot, nothing is downloaded. Writes into a folder: bead stack, frames, calibrated instrument, "
+    "tables of found and true molecules, a picture and a screenshot of the window. Lengths are in nm. "
+    "Without a display it ends with words instead of the window."
+)
+
+INSTRUMENT = "tetrapod"
+BEADS = CalibrationPlan(z_step_nm=100.0, bead_diameter_nm=100.0)
+MOVIE = SimulatePlan(
+    frame_count=12,
+    shape_yx_px=(128, 128),
+    density_per_um2=0.06,
+    border_px=20,
+    photons=(8000.0, 20000.0),
+    structure="filaments",
+    seed=7,
+)
+PICTURE = RenderPlan(pixel_nm=40.0, smallest_sigma_nm=40.0, color_by_depth=True)
+# Molecules that were on for a fraction of a frame are dim: neither missed nor false.
+SCORES = EvaluatePlan(dim_below_photons=3000.0)
+WINDOW = "napari_volumetric_smlm.plugin.demo"
+SCREENSHOT_SECONDS = 180
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what this verb takes."""
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo-output"), metavar="FOLDER", help="Folder for the results (default: demo-output)."
+    )
+    parser.add_argument("--no-window", action="store_true", help="Do not open napari.")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Simulate, calibrate, reconstruct, score, draw, look."""
+    folder: Path = args.output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one with --output") from error
+    from ..recipes.calibrate import calibrate
+    from ..recipes.evaluate import evaluate
+    from ..recipes.reconstruct import reconstruct
+    from ..recipes.render import render_by_depth
+    from ..recipes.sample import before_calibration, sample_beads
+    from ..recipes.simulate import simulate
+
+    truth = load_example(INSTRUMENT)
+    print(f"1. A bead stack and a movie of a microscope: {truth.name}")
+    beads = carry_out(sample_beads(truth, BEADS.z_step_nm), args.quiet)
+    _keep_stack(beads, folder / "beads.tif", truth)
+    movie = carry_out(simulate(truth, MOVIE), args.quiet)
+    _keep_stack(movie.stack, folder / "frames.tif", truth)
+    write_table(movie.truth, folder / "truth.csv")
+    print(f"   {beads.frame_count} slices, {movie.stack.frame_count} frames with {len(movie.truth)} molecules")
+
+    print("2. Calibration from the beads, without knowing the pupil")
+    known = before_calibration(truth)
+    save_instrument(known, folder / "microscope.json")
+    calibration = carry_out(calibrate([beads], known, BEADS), args.quiet)
+    save_instrument(calibration.instrument, folder / "calibrated.json")
+    print("\n".join(f"   {line}" for line in [*calibration_lines(calibration), f"Took {duration(calibration.seconds)}"]))
+
+    print("3. Molecules from the movie, with the calibrated instrument")
+    result = carry_out(reconstruct(movie.stack, calibration.instrument, ReconstructPlan()), args.quiet)
+    write_table(result.localizations, folder / "molecules.csv")
+    print(f"   {len(result.localizations)} molecules in {result.frames_done} frames, {duration(result.seconds)}")
+    print("\n".join(f"   {line}" for line in score_lines(evaluate(movie.truth, result.localizations, SCORES))))
+
+    print("4. A picture with colours for depth")
+    write_png(render_by_depth(result.localizations, PICTURE).rgb_yxc, folder / "picture.png")
+    print("\n".join(f"   {path}" for path in (folder / "molecules.csv", folder / "picture.png")))
+    if not args.no_window:
+        print("5. The window")
+        print(f"   {look(folder)}")
+
+
+def look(folder: Path) -> str:
+    """Show the results in napari: in a window where there is a display, else as a screenshot; return what happened, in words."""
+    problem = napari_problem(version_of("napari"))
+    if problem:
+        return f"Not opened: {problem}"
+    # the window lives in a process of its own: Qt ends a process that cannot open one
+    command = [sys.executable, "-m", WINDOW, str(folder)]
+    if has_display():
+        print("   napari opens with the result; close its window to end the demo.", flush=True)
+        ended = subprocess.run(command, check=False)
+        return "Closed." if ended.returncode == 0 else f"napari ended with status {ended.returncode}; vsmlm doctor may tell why."
+    invisible = shutil.which("xvfb-run")
+    if invisible is None:
+        return "Not opened: no display was found. The results are complete; with xvfb installed there would be a screenshot as well."
+    screenshot = folder / "screenshot.png"
+    screenshot.unlink(missing_ok=True)
+    # the offscreen platform draws the canvas black
+    surroundings = {name: value for name, value in os.environ.items() if name != "QT_QPA_PLATFORM"}
+    display = [invisible, "-a", "-s", "-screen 0 1920x1200x24"]
+    try:
+        ended = subprocess.run(
+            [*display, *command, "--screenshot", str(screenshot)],
+            check=False, capture_output=True, text=True, timeout=SCREENSHOT_SECONDS, env=surroundings,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"No screenshot: napari did not answer within {SCREENSHOT_SECONDS} s. The other results are complete."
+    if screenshot.is_file():
+        return f"No display was found, so this is a screenshot of it: {screenshot}"
+    reason = (ended.stderr.strip().splitlines() or ["no reason was given"])[-1]
+    return f"No screenshot ({reason}); vsmlm doctor may tell why. The other results are complete."
+
+
+def _keep_stack(stack: RawStack, path: Path, instrument: Instrument) -> None:
+    pixel_nm = instrument.pixel_nm()
+    write_image(np.asarray(stack.counts_tyx[0]), path, (1.0, pixel_nm, pixel_nm), axes="TYX")
+    write_note(path, StackNote(kind=stack.kind, z_step_nm=stack.z_step_nm, instrument="microscope.json"))
