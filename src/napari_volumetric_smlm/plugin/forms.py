@@ -85,6 +85,9 @@ class PlanForm(QWidget):
         self._kept: dict[str, Any] = {
             name: field.get_default(call_default_factory=True) for name, field in noun.model_fields.items() if not field.is_required()
         }
+        # contradictions between fields belong to none of them
+        self.words = QLabel()
+        self.words.setWordWrap(True)
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
@@ -106,9 +109,6 @@ class PlanForm(QWidget):
                 layout.addRow(label, editor)
             if name in self._kept:
                 self._show(name, self._kept[name])
-        # contradictions between fields belong to none of them
-        self.words = QLabel()
-        self.words.setWordWrap(True)
         layout.addRow(self.words)
         self._check()
 

@@ -118,6 +118,17 @@ def calibrate_job(
     return calibration, saved
 
 
+def find_beads_job(
+    stack: RawStack, instrument: Instrument, crop_px: int | None, chosen: Preferences
+) -> Generator[Progress, None, tuple[tuple[float, float], ...]]:
+    """Find the beads that a calibration would use: centres (row, column) in pixels."""
+    from ..recipes.calibrate import find_beads
+
+    prepare_engine(chosen)
+    yield Progress(stage="Looking for beads")
+    return find_beads(stack, instrument, crop_px)
+
+
 def prepare_engine(chosen: Preferences) -> None:
     """Load torch and give it the number of threads that the user wants."""
     import torch

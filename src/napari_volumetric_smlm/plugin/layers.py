@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ..domain.images import DepthPicture, RawStack, StackKind, Volume
 from ..domain.molecules import Localizations
-from ..domain.runs import FrameExplanation
+from ..domain.runs import Calibration, FrameExplanation
+from ..engine.assemble.colors import depth_color, depth_limits
 from ..errors import StackError
 from .live import quick_picture
-from .world import contrast_of, picture_contrast, place_over, place_pixels
+from .world import contrast_of, picture_contrast, place_grid, place_over, place_pixels
 
 KEY = "napari-volumetric-smlm"
 LayerData = tuple[Any, dict[str, Any], str]
@@ -25,8 +26,6 @@ LayerData = tuple[Any, dict[str, Any], str]
 FRAMES, MOLECULES, TABLE, PICTURE, FOUND, RESIDUAL, BEADS, MEASURED, FITTED = (
     "frames", "molecules", "table", "picture", "found", "residual", "beads", "measured", "fitted",
 )  # fmt: skip
-# napari's name of a map that keeps its order for colour-blind eyes and in grey
-DEPTH_COLORMAP = "viridis"
 STACK_NAMES: dict[str | None, str] = {
     "frames": "Frames", "beads": "Beads", "light_field": "Light field", "structured": "Structured", None: "Stack",
 }  # fmt: skip
@@ -149,24 +148,8 @@ def fill_molecules(layer: Any, shown: Localizations, table: Localizations | None
     layer.data = np.stack([shown["y_nm"], shown["x_nm"]], axis=1)
     layer.features = dict(shown.columns)
     if len(shown):
-        layer.border_color = depth_colors(shown["z_nm"], depth_range_nm)
+        layer.border_color = depth_color(shown["z_nm"], depth_range_nm)
     layer.metadata = {**layer.metadata, **mark(MOLECULES, table=table if table is not None else shown)}
-
-
-def depth_colors(z_nm: NDArray[Any], depth_range_nm: tuple[float, float]) -> NDArray[Any]:
-    """Return one colour (red, green, blue, alpha) a molecule, dark = low, bright = high."""
-    from napari.utils.colormaps import ensure_colormap
-
-    low, high = depth_range_nm
-    return np.asarray(ensure_colormap(DEPTH_COLORMAP).map(np.clip((z_nm - low) / max(high - low, 1e-9), 0, 1)))
-
-
-def depth_range_of(table: Localizations) -> tuple[float, float]:
-    """Return the depth that most molecules of a table lie in."""
-    if not len(table):
-        return 0.0, 1.0
-    low, high = np.percentile(table["z_nm"], (1, 99))
-    return float(low), float(max(high, low + 1.0))
 
 
 def lay_table(table: Localizations, name: str, point_limit: int) -> list[LayerData]:
@@ -182,7 +165,7 @@ def lay_table(table: Localizations, name: str, point_limit: int) -> list[LayerDa
         **place_over(None, 1.0),
     }
     if len(shown):
-        points["face_color"] = depth_colors(shown["z_nm"], depth_range_of(table))
+        points["face_color"] = depth_color(shown["z_nm"], depth_limits(table["z_nm"]))
     data = np.stack([shown["y_nm"], shown["x_nm"]], axis=1)
     layers: list[LayerData] = [(data, points, "points")]
     if len(table):
@@ -196,7 +179,7 @@ def lay_picture(
     """Show a rendered picture: brightness (y, x), colour for depth (y, x, 3), or a volume (z, y, x) for a viewer of its own."""
     options: dict[str, Any] = {"name": name, "metadata": mark(PICTURE, volume=picture, table=table), "blending": "translucent_no_depth"}
     if isinstance(picture, DepthPicture):
-        placed = _place_picture(frames, pixel_nm, (picture.pixel_nm,) * 2, picture.origin_yx_nm)
+        placed = place_grid(frames, pixel_nm, (picture.pixel_nm,) * 2, picture.origin_yx_nm)
         return picture.rgb_yxc, {**options, **placed, "rgb": True}, "image"
     values = picture.values_zyx
     options |= {"colormap": "inferno", "contrast_limits": picture_contrast(values)}
@@ -205,29 +188,21 @@ def lay_picture(
             "scale": picture.voxel_zyx_nm, "translate": picture.origin_zyx_nm, "units": ("nm",) * 3, "axis_labels": ("z", "y", "x"),
         }  # fmt: skip
         return values, {**options, **grid, "rendering": "mip"}, "image"
-    return values[0], {**options, **_place_picture(frames, pixel_nm, picture.voxel_zyx_nm[1:], picture.origin_zyx_nm[1:])}, "image"
+    return values[0], {**options, **place_grid(frames, pixel_nm, picture.voxel_zyx_nm[1:], picture.origin_zyx_nm[1:])}, "image"
 
 
-def _place_picture(frames: Any | None, pixel_nm: float, size_yx_nm: tuple[float, ...], origin_yx_nm: tuple[float, ...]) -> dict[str, Any]:
-    placed = place_over(frames, pixel_nm)
-    size, origin = np.array(size_yx_nm), np.array(origin_yx_nm)
-    if "affine" in placed:
-        placed["affine"][:2, 2] += placed["affine"][:2, :2] @ origin
-        placed["affine"][:2, :2] = placed["affine"][:2, :2] * size
-    else:
-        scale = np.array(placed["scale"])
-        placed["translate"] = tuple(np.array(placed.get("translate", (0.0, 0.0))) + scale * origin)
-        placed["scale"] = tuple(scale * size)
-    return placed
+def lay_explanation(
+    explanation: FrameExplanation, frames: list[Any], pixel_nm: float, corner_yx_px: tuple[int, int] = (0, 0)
+) -> list[LayerData]:
+    """Show one frame's model mean ("what was found") and its residual in sigmas, over the layer of each camera.
 
-
-def lay_explanation(explanation: FrameExplanation, frames: list[Any], pixel_nm: float) -> list[LayerData]:
-    """Show one frame's model mean ("what was found") and its residual in sigmas, over the layer of each camera."""
+    corner_yx_px : first row and column of the region that was explained.
+    """
     shown = []
     for view, (model, residual) in enumerate(zip(explanation.model_vyx, explanation.residual_vyx, strict=True)):
         layer = frames[min(view, len(frames) - 1)] if frames else None
         more = f" · view {view + 1}" if len(explanation.model_vyx) > 1 else ""
-        placed = place_pixels(layer, pixel_nm)
+        placed = place_pixels(layer, pixel_nm, corner_yx_px)
         limits = contrast_of(explanation.photons_vyx[view : view + 1])
         looks: dict[str, dict[str, Any]] = {
             FOUND: {
@@ -239,4 +214,43 @@ def lay_explanation(explanation: FrameExplanation, frames: list[Any], pixel_nm: 
         }
         for role, data in ((FOUND, model), (RESIDUAL, residual)):
             shown.append((data, {**looks[role], **placed, "visible": False, "metadata": mark(role, view=view)}, "image"))
+    return shown
+
+
+def lay_beads(positions_yx_px: NDArray[Any], stack_layer: Any | None) -> LayerData:
+    """Show beads as points (row, column) over their stack."""
+    options = {
+        "name": "Beads to use",
+        "size": 12.0,
+        "symbol": "ring",
+        "face_color": "yellow",
+        "border_color": "yellow",
+        "border_width": 0.05,
+        "metadata": mark(BEADS),
+        **place_pixels(stack_layer, 1.0),
+    }
+    return np.asarray(positions_yx_px, float).reshape(-1, 2), options, "points"
+
+
+def lay_calibration(calibration: Calibration, stack_layer: Any | None) -> list[LayerData]:
+    """Show measured and fitted images of the first bead, slice by slice, beside each other under the stack."""
+    shown = []
+    pixel = float(stack_layer.scale[-1]) if stack_layer is not None else 1.0
+    units = tuple(str(unit) for unit in stack_layer.units[-2:]) if stack_layer is not None else ("pixel", "pixel")
+    rows, columns = calibration.measured_vzyx.shape[-2:]
+    below = float(stack_layer.data.shape[-2] + 5) * pixel if stack_layer is not None else 0.0
+    for view, (measured, fitted) in enumerate(zip(calibration.measured_vzyx, calibration.fitted_vzyx, strict=True)):
+        limits = contrast_of(measured)
+        for place, (role, name, data) in enumerate(((MEASURED, "Measured", measured), (FITTED, "Fitted", fitted))):
+            options = {
+                "name": name + (f" · view {view + 1}" if len(calibration.measured_vzyx) > 1 else ""),
+                "contrast_limits": limits,
+                "colormap": "gray",
+                "scale": (1.0, pixel, pixel),
+                "translate": (0.0, below + view * (rows + 5) * pixel, place * (columns + 5) * pixel),
+                "units": ("pixel", *units),
+                "axis_labels": ("slice", "y", "x"),
+                "metadata": mark(role, view=view),
+            }
+            shown.append((data, options, "image"))
     return shown

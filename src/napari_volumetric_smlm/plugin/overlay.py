@@ -120,17 +120,21 @@ class Overlay(QObject):
             layer.contrast_limits = picture_contrast(values)
             layer.refresh()
 
-    def show_preview(self, frame: int, explanation: FrameExplanation) -> None:
+    def show_preview(self, explanation: FrameExplanation, corner_yx_px: tuple[int, int] = (0, 0)) -> None:
         """Show what one frame explains: molecules, model and residual; visibility stays as the user set it."""
-        self._preview = (frame, explanation.localizations)
+        self._preview = (explanation.frame, explanation.localizations)
         self.prepare()
-        for data, options, kind in lay_explanation(explanation, self.frames, self.pixel_nm):
+        for data, options, kind in lay_explanation(explanation, self.frames, self.pixel_nm, corner_yx_px):
             there = [layer for layer in self.layers(options["metadata"]["napari-volumetric-smlm"]["role"]) if layer.name == options["name"]]
+            placed = {name: options[name] for name in ("scale", "translate", "affine") if name in options}
             if there and there[-1].data.shape == data.shape:
                 there[-1].data = data
-            else:
-                added = self._add((data, options, kind))
-                self._under_circles(added)
+                for name, value in placed.items():
+                    setattr(there[-1], name, value)
+                continue
+            for layer in there:
+                self.remove(layer)
+            self._under_circles(self._add((data, options, kind)))
         self.refresh()
 
     def forget_preview(self) -> None:

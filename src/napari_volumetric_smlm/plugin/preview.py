@@ -15,21 +15,22 @@ DEBOUNCE_MS = 200
 class Preview(QObject):
     """Starts the newest wish a short time after the last change; older ones are stopped, and dropped if they end too late.
 
-    wish : returns (frame, begin) for what should be shown now, or None when it cannot be.
+    wish : returns (context, begin) for what should be shown now, or None when it cannot be.
+    arrived : the context of the wish and what the recipe returned.
     """
 
-    arrived = Signal(int, object)
+    arrived = Signal(object, object)
     failed = Signal(object)
     busy_changed = Signal(bool)
 
-    def __init__(self, wish: Callable[[], tuple[int, Callable[[], Recipe]] | None], parent: QObject | None = None) -> None:
+    def __init__(self, wish: Callable[[], tuple[Any, Callable[[], Recipe]] | None], parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.wish = wish
         self.enabled = False
         self.job = Job(self)
         # a newer change makes whatever runs stale
         self.generation = 0
-        self._running: tuple[int, int] = (0, 0)
+        self._running: tuple[int, Any] = (0, None)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(DEBOUNCE_MS)
@@ -70,17 +71,17 @@ class Preview(QObject):
             self.job.start(wished[1], quiet=True)
 
     def _on_end(self, outcome: Outcome) -> None:
-        generation, frame = self._running
+        generation, context = self._running
         self.busy_changed.emit(False)
         if generation != self.generation or outcome.kind == "stopped":
             if self.enabled and generation != self.generation:
                 self._timer.start()
             return
-        self._tell(outcome, frame)
+        self._tell(outcome, context)
 
-    def _tell(self, outcome: Outcome, frame: int) -> None:
+    def _tell(self, outcome: Outcome, context: Any) -> None:
         value: Any = outcome.value
         if outcome.kind == "failed":
             self.failed.emit(outcome.error)
         else:
-            self.arrived.emit(frame, value)
+            self.arrived.emit(context, value)

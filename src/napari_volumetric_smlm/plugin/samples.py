@@ -1,12 +1,55 @@
-"""Sample data hooks and example instruments: everything travels with the package, nothing is downloaded."""
+"""Sample data hooks: everything travels with the package, nothing is downloaded."""
 
 from __future__ import annotations
 
-from importlib import resources
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from ..io import examples
+from ..io.samples import open_sample, sample_instrument, sample_truth
+from .layers import LayerData, lay_stack, lay_table
+
+Hook = Callable[[], list[LayerData]]
 
 
 def example_instruments() -> dict[str, Path]:
-    """Return the instruments that come with the package, by name."""
-    folder = Path(str(resources.files("napari_volumetric_smlm") / "resources" / "instruments"))
-    return {path.stem.replace("-", " ").replace("_", " "): path for path in sorted(folder.glob("*.json"))}
+    """Return the instruments that come with the package, by a readable name."""
+    return {name.replace("_", " "): path for name, path in examples.example_instruments().items()}
+
+
+def _stack_hook(name: str) -> Hook:
+    def open_layers() -> list[LayerData]:
+        stack = open_sample(name)
+        _open_widget_soon("Instrument and calibration" if stack.kind == "beads" else "Reconstruct")
+        return lay_stack(stack, sample_instrument(name))
+
+    open_layers.__doc__ = f"Open the sample {name} and the widget to work on it."
+    return open_layers
+
+
+open_tetrapod = _stack_hook("tetrapod")
+open_tetrapod_beads = _stack_hook("tetrapod_beads")
+open_astigmatic = _stack_hook("astigmatic")
+open_biplane = _stack_hook("biplane")
+
+
+def open_molecules() -> list[LayerData]:
+    """Open a table of molecules: the true ones of the astigmatic sample."""
+    table = sample_truth("astigmatic")
+    return [] if table is None else lay_table(table, "astigmatic_truth.csv", len(table))
+
+
+def _open_widget_soon(name: str) -> None:
+    """Open the widget after the layers are there; without a window (a script, a test of the hook) nothing happens."""
+    import napari
+
+    viewer: Any = napari.current_viewer()
+    if viewer is None:
+        return
+    from qtpy.QtCore import QTimer
+
+    from .actions import open_widget
+
+    # not before this hook has returned and napari has added the layers
+    QTimer.singleShot(0, lambda: open_widget(viewer, name))

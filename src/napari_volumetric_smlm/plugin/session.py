@@ -53,10 +53,10 @@ class Session(QObject):
             self.log.add(f"Instrument: {instrument.name} ({origin}), fingerprint {instrument.fingerprint}")
         self.instrument_changed.emit()
 
-    def keep_calibration(self, calibration: Calibration) -> None:
+    def keep_calibration(self, calibration: Calibration, path: Path | None = None) -> None:
         """Keep a calibration and take its instrument."""
         self.calibration = calibration
-        self.choose_instrument(calibration.instrument, "calibration made in this session")
+        self.choose_instrument(calibration.instrument, "calibrated just now", path)
         self.calibration_changed.emit()
 
     def keep_table(self, table: Localizations | None, reconstruction: Reconstruction | None = None) -> None:

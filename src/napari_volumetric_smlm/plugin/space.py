@@ -11,8 +11,9 @@ from ..domain.images import Volume
 from ..domain.molecules import Localizations
 from ..domain.plans import RenderPlan
 from ..domain.runs import Progress
+from ..engine.assemble.colors import depth_color, depth_limits
 from .jobs import draw_job
-from .layers import TABLE, depth_colors, depth_range_of, lay_picture, mark
+from .layers import TABLE, lay_picture, mark
 from .settings import preferences
 from .workers import Job, Outcome
 
@@ -60,18 +61,18 @@ def open_space(table: Localizations, volume: Volume) -> Any:
     viewer.layers.append(Layer.create(*lay_picture(volume, "Volume", table=table)))
     limit = preferences().point_limit
     shown = table if len(table) <= limit else table.select(np.linspace(0, len(table) - 1, limit).astype(np.int64))
-    low, high = depth_range_of(table)
+    low, high = depth_limits(table["z_nm"])
     options: dict[str, Any] = {
         "name": "Molecules", "size": 60.0, "border_width": 0.0, "features": dict(shown.columns), "units": ("nm",) * 3,
         "axis_labels": ("z", "y", "x"), "metadata": mark(TABLE, table=table), "opacity": 0.8,
     }  # fmt: skip
     if len(shown):
-        options["face_color"] = depth_colors(shown["z_nm"], (low, high))
+        options["face_color"] = depth_color(shown["z_nm"], (low, high))
     viewer.layers.append(Layer.create(shown.position_zyx_nm, options, "points"))
     viewer.reset_view()
     viewer.scene.camera.angles = (0, 35, 60)
     viewer.canvas.overlays.scale_bar.visible = True
     viewer.scene.overlays.axes.visible = True
-    viewer.canvas.overlays.text.text = f"depth {low:.0f} to {high:.0f} nm, dark to bright ({table.z_reference})"
+    viewer.canvas.overlays.text.text = f"depth {low:.0f} to {high:.0f} nm, blue to orange ({table.z_reference})"
     viewer.canvas.overlays.text.visible = True
     return viewer

@@ -49,13 +49,22 @@ def place_over(frames: Any | None, pixel_nm: float) -> dict[str, Any]:
     return {"affine": affine, "units": units, **labels}
 
 
-def place_pixels(frames: Any | None, pixel_nm: float) -> dict[str, Any]:
-    """Return the same for an image whose pixels are those of the camera."""
+def place_pixels(frames: Any | None, pixel_nm: float, corner_yx_px: tuple[int, int] = (0, 0)) -> dict[str, Any]:
+    """Return the same for an image whose pixels are those of the camera; its first pixel is the frames' pixel `corner_yx_px`."""
+    return place_grid(frames, pixel_nm, (pixel_nm, pixel_nm), (corner_yx_px[0] * pixel_nm, corner_yx_px[1] * pixel_nm))
+
+
+def place_grid(frames: Any | None, pixel_nm: float, size_yx_nm: tuple[float, ...], origin_yx_nm: tuple[float, ...]) -> dict[str, Any]:
+    """Return the same for an image with pixels of `size_yx_nm`, the centre of the first one at `origin_yx_nm`."""
     placed = place_over(frames, pixel_nm)
+    size, origin = np.array(size_yx_nm), np.array(origin_yx_nm)
     if "affine" in placed:
-        placed["affine"][:2, :2] *= pixel_nm
+        placed["affine"][:2, 2] += placed["affine"][:2, :2] @ origin
+        placed["affine"][:2, :2] = placed["affine"][:2, :2] * size
     else:
-        placed["scale"] = tuple(step * pixel_nm for step in placed["scale"])
+        scale = np.array(placed["scale"])
+        placed["translate"] = tuple(np.array(placed.get("translate", (0.0, 0.0))) + scale * origin)
+        placed["scale"] = tuple(scale * size)
     return placed
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # the window colours opened tables with these functions, without waiting for torch
+    from torch import Tensor
 
 # Blue, cyan, white, yellow, orange with nearly the same brightness: red-green blindness sees the same order.
 DEPTH_COLORS = np.array([[0.16, 0.42, 1.0], [0.22, 0.72, 1.0], [0.78, 0.78, 0.78], [1.0, 0.78, 0.16], [1.0, 0.48, 0.0]])

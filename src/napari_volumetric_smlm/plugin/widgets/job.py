@@ -120,6 +120,9 @@ class JobPanel(QWidget):
         text = progress.message or progress.stage
         if progress.total:
             text += f" · {progress.done:,} of {progress.total:,}" + self._rate(progress)
+        found = progress.numbers.get("molecules")
+        if found is not None:
+            text += f" · {found:,.0f} molecules"
         self.message.setText(text)
         if self._dock_bar is not None:
             _move_dock(self._dock_bar, f"{self.title}: {progress.stage}", progress.done, progress.total)

@@ -61,6 +61,7 @@ class ReconstructWidget(JobWidget):
         )
         self.preview_state = QLabel()
         self.preview_state.setWordWrap(True)
+        self.preview_state.hide()
         self.form = PlanForm(ReconstructPlan, FORM_FIELDS)
         self.region_button = QPushButton("Region from rectangle")
         self.region_button.setToolTip("<qt>Use only the part of the frame under the rectangle last drawn in a Shapes layer.</qt>")
@@ -123,12 +124,12 @@ class ReconstructWidget(JobWidget):
         self.share.told.connect(self.panel.say)
         self.region_button.clicked.connect(self.take_region)
         self.draw_button.clicked.connect(self.draw)
-        self.space_button.clicked.connect(self._show_space)
+        self.space_button.clicked.connect(self.show_space)
         self.views.chosen.connect(self.overlay.show_only)
         self.live_preview.toggled.connect(self.preview.enable)
         self.preview.arrived.connect(self._on_preview)
-        self.preview.failed.connect(lambda error: self.preview_state.setText(f"⚠ {error}"))
-        self.preview.busy_changed.connect(lambda busy: self.preview_state.setText("Looking for molecules ..." if busy else ""))
+        self.preview.failed.connect(lambda error: self._say_preview(f"⚠ {error}"))
+        self.preview.busy_changed.connect(lambda busy: self._say_preview("Looking for molecules ..." if busy else ""))
         self.overlay.frame_changed.connect(lambda frame: self.preview.ask())
         self.overlay.molecules_shown.connect(self._on_molecules)
         self.molecules.jumped.connect(self.overlay.jump)
@@ -241,7 +242,7 @@ class ReconstructWidget(JobWidget):
         reason = self.frames.problem() or no_instrument or self.form.problem or self.drawing.problem
         self.panel.set_reason(reason)
         self.live_preview.setEnabled(not reason)
-        self.share.set_call(None if reason else self._call)
+        self.share.calls.set_call(None if reason else self._call)
         self.preview.ask()
 
     def _call(self) -> tuple[Any, Any, ReconstructPlan]:
@@ -255,16 +256,20 @@ class ReconstructWidget(JobWidget):
         except SmlmError:
             return None
         frame, chosen = self.overlay.frame, preferences()
-        return frame, lambda: explain_job(stack, instrument, plan, frame, chosen)
+        return plan.region_yx_px, lambda: explain_job(stack, instrument, plan, frame, chosen)
 
-    def _on_preview(self, frame: int, explanation: Any) -> None:
-        self.overlay.show_preview(frame, explanation)
+    def _on_preview(self, region: tuple[int, ...] | None, explanation: Any) -> None:
+        self.overlay.show_preview(explanation, (region[0], region[1]) if region is not None else (0, 0))
         if self.views.role == PICTURE:
             self.views.choose(FRAMES)
         else:
             self.overlay.show_only(self.views.role)
         count = len(explanation.localizations)
-        self.preview_state.setText(f"{count} molecule{'' if count == 1 else 's'} in frame {frame} with these settings")
+        self._say_preview(f"{count} molecule{'' if count == 1 else 's'} in frame {explanation.frame} with these settings")
+
+    def _say_preview(self, text: str) -> None:
+        self.preview_state.setText(text)
+        self.preview_state.setVisible(bool(text))
 
     def _on_table(self) -> None:
         self.overlay.prepare() if self.session.table is not None and self.overlay.frames else None
@@ -284,6 +289,7 @@ class ReconstructWidget(JobWidget):
         if not self.molecules.all_frames.isChecked():
             self.molecules.mark_rows(rows)
 
-    def _show_space(self) -> None:
+    def show_space(self) -> None:
+        """Show the last table in three dimensions, in a window of its own."""
         if self.session.table is not None:
             show_in_space(self.session.table, self.drawing.plan(), self.share.job, self.panel.show_error)

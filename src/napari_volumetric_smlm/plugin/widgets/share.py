@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QApplication, QComboBox, QFileDialog, QGridLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QPushButton, QWidget
 
 from ...domain.runs import Progress
-from ...errors import SmlmError
 from ...io.tables import FORMATS, columns_left_out, write_table
-from ..calls import instrument_file, on_command_line, reconstruct_in_python, source_paths
 from ..session import Session
-from ..settings import preferences
 from ..workers import Job, Outcome, Recipe
+from .calls_bar import CallsBar
 
 
 class SharePanel(QWidget):
@@ -31,7 +27,6 @@ class SharePanel(QWidget):
         super().__init__(parent)
         self.session = session
         self.job = Job(self)
-        self._call: Callable[[], tuple[Any, Any, Any]] | None = None
         self.format = QComboBox()
         for name, entry in FORMATS.items():
             if entry.writable:
@@ -39,20 +34,15 @@ class SharePanel(QWidget):
         self.format.setToolTip("<qt>Format of the table; CSV and Parquet of this program keep every column.</qt>")
         self.format.setAccessibleName("Format of the table")
         self.save_button = QPushButton("Save table...")
-        self.python_button = QPushButton("Copy as Python")
-        self.python_button.setToolTip("<qt>Copy a script that does exactly what the button does.</qt>")
-        self.command_button = QPushButton("Copy as command line")
-        self.command_button.setToolTip("<qt>Copy a vsmlm command that does exactly what the button does.</qt>")
+        self.calls = CallsBar(session, "reconstruct", "molecules.csv")
+        self.calls.told.connect(self.told)
+        self.calls.failed.connect(self.failed)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.addWidget(self.format, 0, 0, 1, 2)
         grid.addWidget(self.save_button, 1, 0, 1, 2)
-        grid.addWidget(self.python_button, 2, 0)
-        grid.addWidget(self.command_button, 2, 1)
-        self.save_button.clicked.connect(self._ask)
-        self.python_button.clicked.connect(lambda: self.copy(python=True))
-        self.command_button.clicked.connect(lambda: self.copy(python=False))
-        self.set_call(None)
+        grid.addWidget(self.calls, 2, 0, 1, 2)
+        self.save_button.clicked.connect(self.ask)
         self.refresh()
 
     def refresh(self) -> None:
@@ -62,40 +52,6 @@ class SharePanel(QWidget):
         self.save_button.setToolTip(
             "Find molecules or import a table first" if table is None else f"Save all {len(table):,} molecules, not only those shown"
         )
-
-    def set_call(self, call: Callable[[], tuple[Any, Any, Any]] | None) -> None:
-        """Know what the button would do: returns (stack, instrument, plan)."""
-        self._call = call
-        for button in (self.python_button, self.command_button):
-            button.setEnabled(call is not None)
-
-    def text(self, python: bool) -> str:
-        """Return the call as text.
-
-        Raises
-        ------
-        SmlmError
-            If the frames are in memory only, or the instrument cannot be written to a file.
-        """
-        if self._call is None:
-            raise SmlmError("Choose frames and an instrument first")
-        stack, instrument, plan = self._call()
-        paths = source_paths(stack)
-        place = instrument_file(instrument, self.session.instrument_path, preferences().work_folder)
-        if python:
-            return reconstruct_in_python(paths, place, plan)
-        return on_command_line("reconstruct", paths, place, plan, "molecules.csv")
-
-    def copy(self, python: bool) -> None:
-        """Put the call on the clipboard."""
-        try:
-            text = self.text(python)
-        except SmlmError as error:
-            self.failed.emit(error)
-            return
-        QApplication.clipboard().setText(text)
-        self.session.log.add(text)
-        self.told.emit("The script is on the clipboard" if python else "The command is on the clipboard")
 
     def save(self, path: str | Path, format: str) -> None:
         """Write the table in a thread; large ones take seconds."""
@@ -113,7 +69,8 @@ class SharePanel(QWidget):
         self.job.ended.connect(self._on_saved)
         self.job.start(write, quiet=True)
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Ask for a name and write the table."""
         name = self.format.currentData()
         folder = Path(self.session.memory.folder("save") or ".") / f"molecules{FORMATS[name].suffix}"
         path, _ = QFileDialog.getSaveFileName(self, "Save table", str(folder), f"{FORMATS[name].display_name} (*{FORMATS[name].suffix})")
