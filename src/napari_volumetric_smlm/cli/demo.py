@@ -9,16 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from ..domain.images import RawStack, StackNote
-from ..domain.instrument import Instrument
-from ..domain.plans import CalibrationPlan, EvaluatePlan, ReconstructPlan, RenderPlan, SimulatePlan
+from ..domain.plans import CalibrationPlan, EvaluatePlan, ReconstructPlan, RenderPlan
 from ..errors import OutputError
-from ..io.examples import load_example
 from ..io.instruments import save_instrument
-from ..io.results import write_image, write_png
-from ..io.stacks import write_note
+from ..io.results import write_png
+from ..io.samples import SAMPLES, open_sample, sample_instrument, sample_truth
 from ..io.tables import write_table
 from .calibrate import lines as calibration_lines
 from .doctor import has_display, napari_problem, version_of
@@ -28,22 +23,13 @@ from .progress import carry_out, duration
 NAME = "demo"
 SUMMARY = "Do the main job on sample data: bead stack and frames to molecules, a picture, and napari's window."
 DETAILS = (
-    "The sample is simulated on the spot, nothing is downloaded. Writes into a folder: bead stack, frames, calibrated instrument, "
-    "tables of found and true molecules, a picture and a screenshot of the window. Lengths are in nm. "
+    "The sample data travel with the package. Writes into a folder: the calibrated instrument, the table of molecules, a picture and "
+    "a screenshot of the window. Lengths are in nm. "
     "Without a display it ends with words instead of the window."
 )
 
-INSTRUMENT = "tetrapod"
-BEADS = CalibrationPlan(z_step_nm=100.0, bead_diameter_nm=100.0)
-MOVIE = SimulatePlan(
-    frame_count=12,
-    shape_yx_px=(128, 128),
-    density_per_um2=0.06,
-    border_px=20,
-    photons=(8000.0, 20000.0),
-    structure="filaments",
-    seed=7,
-)
+BEADS, MOVIE = "tetrapod_beads", "tetrapod"
+BEAD_DIAMETER_NM = 100.0
 PICTURE = RenderPlan(pixel_nm=40.0, smallest_sigma_nm=40.0, color_by_depth=True)
 # Molecules that were on for a fraction of a frame are dim: neither missed nor false.
 SCORES = EvaluatePlan(dim_below_photons=3000.0)
@@ -60,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Simulate, calibrate, reconstruct, score, draw, look."""
+    """Calibrate, reconstruct, score, draw, look."""
     folder: Path = args.output
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,34 +56,27 @@ def run(args: argparse.Namespace) -> None:
     from ..recipes.evaluate import evaluate
     from ..recipes.reconstruct import reconstruct
     from ..recipes.render import render_by_depth
-    from ..recipes.sample import before_calibration, sample_beads
-    from ..recipes.simulate import simulate
 
-    truth = load_example(INSTRUMENT)
-    print(f"1. A bead stack and a movie of a microscope: {truth.name}")
-    beads = carry_out(sample_beads(truth, BEADS.z_step_nm), args.quiet)
-    _keep_stack(beads, folder / "beads.tif", truth)
-    movie = carry_out(simulate(truth, MOVIE), args.quiet)
-    _keep_stack(movie.stack, folder / "frames.tif", truth)
-    write_table(movie.truth, folder / "truth.csv")
-    print(f"   {beads.frame_count} slices, {movie.stack.frame_count} frames with {len(movie.truth)} molecules")
-
-    print("2. Calibration from the beads, without knowing the pupil")
-    known = before_calibration(truth)
-    save_instrument(known, folder / "microscope.json")
-    calibration = carry_out(calibrate([beads], known, BEADS), args.quiet)
+    print(f"1. Calibration: {SAMPLES[BEADS].sentence}")
+    beads = open_sample(BEADS)
+    plan = CalibrationPlan(z_step_nm=beads.z_step_nm or 0.0, bead_diameter_nm=BEAD_DIAMETER_NM)
+    calibration = carry_out(calibrate([beads], sample_instrument(BEADS), plan), args.quiet)
     save_instrument(calibration.instrument, folder / "calibrated.json")
     print("\n".join(f"   {line}" for line in [*calibration_lines(calibration), f"Took {duration(calibration.seconds)}"]))
 
-    print("3. Molecules from the movie, with the calibrated instrument")
-    result = carry_out(reconstruct(movie.stack, calibration.instrument, ReconstructPlan()), args.quiet)
+    print(f"2. Reconstruction: {SAMPLES[MOVIE].sentence}")
+    result = carry_out(reconstruct(open_sample(MOVIE), calibration.instrument, ReconstructPlan()), args.quiet)
     write_table(result.localizations, folder / "molecules.csv")
     print(f"   {len(result.localizations)} molecules in {result.frames_done} frames, {duration(result.seconds)}")
-    print("\n".join(f"   {line}" for line in score_lines(evaluate(movie.truth, result.localizations, SCORES))))
+
+    print("3. Against the truth, which is known because the sample is simulated")
+    truth = sample_truth(MOVIE)
+    if truth is not None:
+        print("\n".join(f"   {line}" for line in score_lines(evaluate(truth, result.localizations, SCORES))))
 
     print("4. A picture with colours for depth")
     write_png(render_by_depth(result.localizations, PICTURE).rgb_yxc, folder / "picture.png")
-    print("\n".join(f"   {path}" for path in (folder / "molecules.csv", folder / "picture.png")))
+    print("\n".join(f"   {path}" for path in (folder / "calibrated.json", folder / "molecules.csv", folder / "picture.png")))
     if not args.no_window:
         print("5. The window")
         print(f"   {look(folder)}")
@@ -133,9 +112,3 @@ def look(folder: Path) -> str:
         return f"No display was found, so this is a screenshot of it: {screenshot}"
     reason = (ended.stderr.strip().splitlines() or ["no reason was given"])[-1]
     return f"No screenshot ({reason}); vsmlm doctor may tell why. The other results are complete."
-
-
-def _keep_stack(stack: RawStack, path: Path, instrument: Instrument) -> None:
-    pixel_nm = instrument.pixel_nm()
-    write_image(np.asarray(stack.counts_tyx[0]), path, (1.0, pixel_nm, pixel_nm), axes="TYX")
-    write_note(path, StackNote(kind=stack.kind, z_step_nm=stack.z_step_nm, instrument="microscope.json"))

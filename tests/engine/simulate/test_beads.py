@@ -1,4 +1,4 @@
-"""The sample bead stack is what a bead scan gives."""
+"""A scan over beads shows each of them as a point with the focal plane there."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import torch
 from napari_volumetric_smlm.engine.optics.psf import camera_images
 from napari_volumetric_smlm.engine.optics.pupil import view_pupil
 from napari_volumetric_smlm.engine.simulate.beads import scan_beads
-from napari_volumetric_smlm.errors import InstrumentError
-from napari_volumetric_smlm.io.examples import example_instruments, load_example
-from napari_volumetric_smlm.recipes import finish
-from napari_volumetric_smlm.recipes.sample import BEAD_PLACES_PX, before_calibration, sample_beads
+from napari_volumetric_smlm.io.examples import load_example
 
 
 def test_a_bead_in_a_slice_is_the_image_of_a_point_with_the_focal_plane_there(toy_instrument):
@@ -42,28 +39,3 @@ def test_each_camera_sees_the_beads_where_its_affine_puts_them():
         image = stack[0, camera]
         centre = [float((image.sum(1) * grid).sum() / image.sum()), float((image.sum(0) * grid).sum() / image.sum())]
         assert centre == pytest.approx(expected, abs=1.0)
-
-
-def test_the_sample_stack_has_two_bright_beads_and_runs_the_way_its_step_says(toy_instrument):
-    stack = finish(sample_beads(toy_instrument, z_step_nm=200))
-    counts = stack.counts_tyx[0]
-    assert counts.shape == (6, 160, 160)
-    assert (stack.kind, stack.z_step_nm) == ("beads", 200)
-    for y, x in BEAD_PLACES_PX:
-        assert counts[:, round(y) - 8 : round(y) + 9, round(x) - 8 : round(x) + 9].max() > 20 * np.median(counts)
-    backwards = finish(sample_beads(toy_instrument, z_step_nm=-200)).counts_tyx[0]
-    same_way = np.corrcoef(counts[0].ravel(), backwards[0].ravel())[0, 1]
-    other_way = np.corrcoef(counts[0].ravel(), backwards[-1].ravel())[0, 1]
-    assert other_way > same_way + 0.05
-
-
-def test_before_calibration_nobody_knows_the_pupil(toy_instrument):
-    plain = before_calibration(toy_instrument)
-    assert plain.views[0].zernike_noll_rad == {}
-    assert plain.objective == toy_instrument.objective
-
-
-def test_example_instruments_are_found_by_name():
-    assert {"astigmatic", "tetrapod", "two_camera"} <= set(example_instruments())
-    with pytest.raises(InstrumentError, match="there are astigmatic"):
-        load_example("nothing")
