@@ -1,0 +1,70 @@
+"""What the pages say agrees with the program, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from napari_volumetric_smlm import __version__
+from napari_volumetric_smlm.cli.program import VERBS
+from napari_volumetric_smlm.domain.molecules import COLUMNS
+from napari_volumetric_smlm.io.tables import FORMATS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "NOTICE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def anchors(page):
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {"#" + re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_exist(page):
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        place = (page.parent / target).resolve()
+        assert place.exists(), target
+        if anchor:
+            assert anchor in anchors(place)
+
+
+def test_every_verb_is_on_the_page_about_the_command_line():
+    assert re.findall(r"^\| `(\w+)` \|", read("docs/howto/command-line.md"), re.MULTILINE) == [module.NAME for module in VERBS]
+
+
+def test_every_table_format_is_on_its_page_with_what_it_can_do():
+    rows = re.findall(r"^\| .+? \| `([\w-]+)` \| (yes|no) \| (yes|no) \|", read("docs/howto/tables.md"), re.MULTILINE)
+    said = {name: (readable == "yes", writable == "yes") for name, readable, writable in rows}
+    assert said == {name: (rules.readable, rules.writable) for name, rules in FORMATS.items()}
+
+
+def test_every_column_is_in_the_glossary():
+    names = {name.strip() for cells in re.findall(r"^\| ([\w, ]+) \|", read("docs/glossary.md"), re.MULTILINE) for name in cells.split(",")}
+    assert set(COLUMNS) <= names
+
+
+def test_sources_named_in_the_pages_are_in_the_bibliography():
+    known = set(re.findall(r"^@\w+\{(\w+),", read("docs/references.bib"), re.MULTILINE))
+    cited = set(re.findall(r"\[([a-z]+\d{4})\]", read("docs/theory.md")))
+    assert cited
+    assert cited <= known
+
+
+def test_the_version_is_the_same_everywhere():
+    assert f"version: {__version__}" in read("CITATION.cff")
+    assert __version__ in read("CHANGELOG.md")
+
+
+def test_the_readme_names_the_two_commands_on_its_first_screen():
+    first_screen = "\n".join(read("README.md").splitlines()[:25])
+    assert "make demo" in first_screen
+    assert "make test" in first_screen
