@@ -91,7 +91,7 @@ def look(folder: Path) -> str:
     command = [sys.executable, "-m", WINDOW, str(folder)]
     if has_display():
         print("   napari opens with the result; close its window to end the demo.", flush=True)
-        ended = subprocess.run(command, check=False)
+        ended = subprocess.run(command, check=False, text=True)
         return "Closed." if ended.returncode == 0 else f"napari ended with status {ended.returncode}; vsmlm doctor may tell why."
     invisible = shutil.which("xvfb-run")
     if invisible is None:
