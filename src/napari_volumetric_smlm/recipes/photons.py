@@ -63,7 +63,7 @@ def read_photons(stack: RawStack, instrument: Instrument, frames: range, noise_f
         photons = (counts.astype(np.float32) - np.asarray(camera.offset_counts, dtype=np.float32)) * scale
         seen = (counts < _limit(camera, counts.dtype)).astype(np.float32)
         noise = np.asarray(camera.read_noise_e, dtype=np.float32) / np.float32(camera.em_gain * camera.excess_noise)
-        variance = torch.from_numpy(np.maximum(noise**2, np.float32(noise_floor_c[c])))
+        variance = torch.as_tensor(np.maximum(noise**2, np.float32(noise_floor_c[c])))
         images.append(ViewImages(torch.from_numpy(photons), variance, torch.from_numpy(seen)))
     return [images[view.camera] for view in instrument.views]
 

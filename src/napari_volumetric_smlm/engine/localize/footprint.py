@@ -9,7 +9,7 @@ from ..optics.psf import camera_images
 from ..optics.pupil import view_pupil
 
 SMALLEST_WINDOW_PX, LARGEST_WINDOW_PX = 9, 81
-SHARE = 0.90  # of the light that a wide window holds
+SHARE = 0.85  # of the light that a wide window holds
 WIDE_NM = 12000.0
 
 

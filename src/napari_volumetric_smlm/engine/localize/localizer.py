@@ -21,6 +21,9 @@ from .scene import Patches, State, padding
 from .search import Candidates, MatchedFilter, local_maxima
 
 
+STALL_ROUNDS, STALL_GAIN = 3, 5.0  # a patch is done when so many rounds gained less log-likelihood than this
+
+
 @dataclass(frozen=True)
 class Rules:
     """When a molecule is added, kept and when to stop; gains and ratios are log-likelihoods."""
@@ -32,11 +35,11 @@ class Rules:
     background_scale_px: float
     fit_blur: bool = False
     rounds: int = 40
-    share_of_best: float = 0.4
+    share_of_best: float = 0.3
     add_threshold: float = 12.0
-    passes: int = 3
-    suspicion: float = 2.5
-    largest_reseats: int = 8
+    passes: int = 2
+    suspicion: float = 3.0
+    largest_reseats: int = 5
 
 
 class Localizer:
@@ -80,6 +83,8 @@ class Localizer:
     def _add_all(self, patches: Patches, state: State, here: Linearized, active: Tensor) -> Generator[int, None, Linearized]:
         """Add molecules to active patches until none of them gains enough."""
         active = active.clone()
+        best = here.likelihood_t
+        stalled = torch.zeros_like(best)
         for _ in range(self.rules.rounds):
             found = self._candidates(patches, state, here, active)
             active &= torch.bincount(found.patch_m, minlength=len(active)) > 0
@@ -90,6 +95,12 @@ class Localizer:
             here = self.refiner.refine(patches, state, 4)[0]
             here = self._judge(patches, state, here, 0.5 * self.rules.threshold)
             yield len(state.photons_m)
+            # newcomers that are judged away again and again would come back for ever
+            stalled = torch.where(here.likelihood_t > best + STALL_GAIN, torch.zeros_like(stalled), stalled + 1)
+            best = torch.maximum(best, here.likelihood_t)
+            active &= stalled < STALL_ROUNDS
+            if not bool(active.any()):
+                break
         return here
 
     def _start(self, patches: Patches) -> State:

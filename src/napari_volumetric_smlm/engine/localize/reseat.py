@@ -15,6 +15,9 @@ from .refine import SMALLEST_VARIANCE, Linearized
 from .scene import Patches, State
 from .search import local_maxima
 
+HOPELESS = 20.0  # a trial that is this much less likely after three steps will not overtake
+RIVAL = 0.6  # share of the best gain that another place must offer to be tried
+
 if TYPE_CHECKING:
     from .localizer import Localizer
 
@@ -24,7 +27,7 @@ def reseat(localizer: Localizer, patches: Patches, state: State) -> Generator[in
 
     A long PSF looks alike at several depths, so a molecule added early may have settled at a wrong one.
     """
-    here = localizer.refiner.refine(patches, state, 10)[0]
+    here = localizer.refiner.refine(patches, state, 4)[0]
     changed = False
     for place in _suspects(localizer, patches, state, here):
         distance = (state.position_m3 - place).norm(dim=1)
@@ -35,7 +38,11 @@ def reseat(localizer: Localizer, patches: Patches, state: State) -> Generator[in
             trial = State(**state.__dict__)
             trial.position_m3, trial.photons_m = state.position_m3.clone(), state.photons_m.clone()
             trial.position_m3[i], trial.photons_m[i] = other, photons
-            there = localizer.refiner.refine(patches, trial, 8)[0]
+            there = localizer.refiner.refine(patches, trial, 3)[0]
+            yield len(state.photons_m)
+            if float(there.likelihood_t[0]) < float(here.likelihood_t[0]) - HOPELESS:
+                continue
+            there = localizer.refiner.refine(patches, trial, 6)[0]
             yield len(state.photons_m)
             if float(there.likelihood_t[0]) > float(here.likelihood_t[0]) + 3.0:
                 state.__dict__.update(trial.__dict__)
@@ -64,8 +71,8 @@ def _elsewhere(localizer: Localizer, patches: Patches, state: State, here: Linea
     mean.view(-1).index_add_(0, index[i].flatten(), -(windows.images.value[i] * state.photons_m[i]).flatten())
     gain, photons = localizer.gains(patches, mean)
     pixel = patches.pixel_v[0]
-    found = local_maxima(gain, photons, localizer.filter.z_nm, pixel, (gain.flatten(1).max(1).values * 0.3, 0.0))
+    found = local_maxima(gain, photons, localizer.filter.z_nm, pixel, (gain.flatten(1).max(1).values * RIVAL, 0.0))
     lateral = (found.position_m3 - state.position_m3[i])[:, 1:].norm(dim=1)
     apart = (found.position_m3 - state.position_m3[i]).norm(dim=1)
-    rows = ((lateral < localizer.rules.apart_nm) & (apart > 2.5 * localizer.rules.depth_step_nm)).nonzero()[:3, 0]
+    rows = ((lateral < localizer.rules.apart_nm) & (apart > 2.5 * localizer.rules.depth_step_nm)).nonzero()[:2, 0]
     return [(found.position_m3[k], found.photons_m[k]) for k in rows]
