@@ -20,7 +20,6 @@ from .reseat import reseat
 from .scene import Patches, State, padding
 from .search import Candidates, MatchedFilter, local_maxima
 
-
 STALL_ROUNDS, STALL_GAIN = 3, 5.0  # a patch is done when so many rounds gained less log-likelihood than this
 
 
@@ -54,6 +53,11 @@ class Localizer:
         self.blur_nm = 0.0 if knots is None else float(knots.mean().sqrt())
         self.filter = MatchedFilter(table, shape_yx, rules.depth_step_nm, self.blur_nm if knots is not None else None)
         self.refiner = Refiner(table, self.background, rules.fit_blur)
+        # trials of single molecules run on a small square with a constant correction of the background
+        self.local_px = table.window_px + 2 * round(rules.apart_nm / table.pixel_v[0])
+        local_shape = (self.local_px, self.local_px)
+        self.local_refiner = Refiner(table, CosineBackground(local_shape, self.pad, 1e6, table.device), rules.fit_blur)
+        self.local_filter = MatchedFilter(table, local_shape, rules.depth_step_nm, self.blur_nm if knots is not None else None)
 
     def run(self, patches: Patches) -> Generator[int, None, Findings]:
         """Localize; yields the number of molecules after every round, so that the caller can show it or stop."""
@@ -72,8 +76,11 @@ class Localizer:
                 break
             here = self.refiner.linearize(patches, state)
         for _ in range(4):
-            here, converged = self.refiner.refine(patches, state, 30)
-            yield len(state.photons_m)
+            for _ in range(8):  # in small bites, so that a cancel acts soon
+                here, converged = self.refiner.refine(patches, state, 4)
+                yield len(state.photons_m)
+                if bool(converged.all()):
+                    break
             before = len(state.photons_m)
             here = self._judge(patches, state, here, self.rules.threshold)
             if len(state.photons_m) == before:

@@ -30,6 +30,7 @@ class Patches:
     seen_tvyx : 1 where a pixel is used, 0 on padding and on dead or saturated pixels.
     shift_tv2 : (T, V, 2) nm from the linear part of a view's affine, applied to patch coordinates, to the view's own patch coordinates.
     pixel_v : pixel of each view in nm. pad : padding in pixels.
+    given_tvyx : expected photons that are known beforehand and not fitted, or None.
     """
 
     photons_tvyx: Tensor
@@ -38,6 +39,7 @@ class Patches:
     shift_tv2: Tensor
     pixel_v: list[float]
     pad: int
+    given_tvyx: Tensor | None = None
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -46,9 +48,42 @@ class Patches:
 
     def select(self, index: Tensor) -> Patches:
         """Only these patches."""
-        return Patches(
-            self.photons_tvyx[index], self.read_variance_tvyx[index], self.seen_tvyx[index], self.shift_tv2[index], self.pixel_v, self.pad
-        )
+        given = None if self.given_tvyx is None else self.given_tvyx[index]
+        images = (self.photons_tvyx[index], self.read_variance_tvyx[index], self.seen_tvyx[index])
+        return Patches(*images, self.shift_tv2[index], self.pixel_v, self.pad, given)
+
+    def around(self, table: PsfTable, position_yx_nm: Tensor, size: int, more_tvyx: Tensor) -> tuple[Patches, Tensor, Tensor]:
+        """A square of `size` pixels around a point of a single patch, in every view.
+
+        Returns
+        -------
+        The small patch; its first pixel (y, x) in nm, to be subtracted from positions; and `more_tvyx` (a canvas) cut alike.
+        """
+        first_pixel = torch.round(position_yx_nm / self.pixel_v[0]) - size // 2
+        origin = first_pixel * self.pixel_v[0]
+        middle = (size // 2) * self.pixel_v[0]
+        pieces, shifts = [], []
+        canvases = (self.photons_tvyx, self.read_variance_tvyx, self.seen_tvyx, more_tvyx)
+        for v, pixel in enumerate(self.pixel_v):
+            place = table.linear_v22[v] @ (origin + middle) + self.shift_tv2[0, v] - middle
+            corner = torch.round(place / pixel)
+            shifts.append(table.linear_v22[v] @ origin + self.shift_tv2[0, v] - corner * pixel)
+            at = (int(corner[0]) + self.pad, int(corner[1]) + self.pad)
+            pieces.append([cut_padded(c[:, v], at, (size, size), self.pad) for c in canvases])
+        photons, variance, seen, more = (torch.stack([p[k] for p in pieces], 1) for k in range(4))
+        return Patches(photons, variance, seen, torch.stack(shifts)[None], self.pixel_v, self.pad), origin, more
+
+
+def cut_padded(image_tyx: Tensor, first: tuple[int, int], shape_yx: tuple[int, int], pad: int) -> Tensor:
+    """Cut a patch whose first pixel is `first` and pad it with zeros; parts outside the image are zeros too."""
+    top, left = first
+    height, width = image_tyx.shape[-2:]
+    result = image_tyx.new_zeros((len(image_tyx), shape_yx[0] + 2 * pad, shape_yx[1] + 2 * pad))
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + shape_yx[0], height), min(left + shape_yx[1], width)
+    if y1 > y0 and x1 > x0:
+        result[:, pad + y0 - top : pad + y1 - top, pad + x0 - left : pad + x1 - left] = image_tyx[:, y0:y1, x0:x1]
+    return result
 
 
 @dataclass
@@ -132,6 +167,8 @@ def window_index(windows: Windows, patches: Patches, state: State, size: int) ->
 def model_image(patches: Patches, state: State, windows: Windows, index: Tensor, background: CosineBackground) -> Tensor:
     """Expected photons on the canvases (T, V, Hp, Wp)."""
     mean = background.image(state.coefficients_tvn).contiguous()
+    if patches.given_tvyx is not None:
+        mean = mean + patches.given_tvyx
     light = windows.images.value * state.photons_m[:, None, None, None]
     mean.view(-1).index_add_(0, index.flatten(), light.flatten())
     return mean

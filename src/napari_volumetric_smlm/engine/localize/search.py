@@ -90,9 +90,7 @@ def local_maxima(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, l
     limits : smallest gain of each patch (T,), and the lateral distance (nm) within which a better maximum silences others.
     """
     smallest_t, apart_nm = limits
-    peak = torch.nn.functional.max_pool3d(gain[:, None], 3, 1, 1)[:, 0]
-    found = (gain == peak) & (gain > smallest_t[:, None, None, None])
-    t, d, y, x = found.nonzero(as_tuple=True)
+    t, d, y, x = _peaks(gain, gain > smallest_t[:, None, None, None])
     value = gain[t, d, y, x]
     order = torch.argsort(value, descending=True)
     order = order[torch.argsort(t[order], stable=True)]
@@ -106,3 +104,16 @@ def local_maxima(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, l
             kept.append(k)
     rows = torch.tensor(kept, dtype=torch.long, device=gain.device)
     return Candidates(t[rows], position[rows], photons[t[rows], d[rows], y[rows], x[rows]], value[rows])
+
+
+def _peaks(gain: Tensor, above: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Indices of the places above the limit that no neighbour in (z, y, x) exceeds."""
+    t, d, y, x = above.nonzero(as_tuple=True)
+    value, highest = gain[t, d, y, x], torch.ones_like(t, dtype=torch.bool)
+    _, depths, height, width = gain.shape
+    for dz in (-1, 0, 1):
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                near = gain[t, (d + dz).clamp(0, depths - 1), (y + dy).clamp(0, height - 1), (x + dx).clamp(0, width - 1)]
+                highest &= near <= value
+    return t[highest], d[highest], y[highest], x[highest]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..optics.table import PsfTable
-from .scene import Patches, padding
+from .scene import Patches, cut_padded, padding
 
-CORE_PX = 128
+CORE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ def cut_patches(views: list[ViewImages], table: PsfTable, tile: Tile, tiling: Ti
         place = linear @ (corner + middle) + shift - middle  # where the patch's first pixel goes, judged at its middle
         first = torch.round(place / table.pixel_v[v]).long()
         shifts.append(linear @ corner + shift - first * table.pixel_v[v])
-        pieces.append([_cut(a, first, (height, width), pad) for a in (view.photons_tyx, view.seen_tyx, _expand(view))])
+        pieces.append(
+            [cut_padded(a, (int(first[0]), int(first[1])), (height, width), pad) for a in (view.photons_tyx, view.seen_tyx, _expand(view))]
+        )
     count = len(views[0].photons_tyx)
     photons, seen, variance = (torch.stack([p[k] for p in pieces], 1) for k in range(3))
     shift_v2 = torch.stack(shifts).to(photons.dtype).to(photons.device)
@@ -102,15 +104,3 @@ def cut_patches(views: list[ViewImages], table: PsfTable, tile: Tile, tiling: Ti
 
 def _expand(view: ViewImages) -> Tensor:
     return view.read_variance_yx.expand(1, *view.photons_tyx.shape[1:])
-
-
-def _cut(image_tyx: Tensor, first: Tensor, shape_yx: tuple[int, int], pad: int) -> Tensor:
-    """Cut a patch with padding of zeros; parts outside the frame are zeros too."""
-    top, left = int(first[0]), int(first[1])
-    height, width = image_tyx.shape[-2:]
-    result = image_tyx.new_zeros((len(image_tyx), shape_yx[0] + 2 * pad, shape_yx[1] + 2 * pad))
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + shape_yx[0], height), min(left + shape_yx[1], width)
-    if y1 > y0 and x1 > x0:
-        result[:, pad + y0 - top : pad + y1 - top, pad + x0 - left : pad + x1 - left] = image_tyx[:, y0:y1, x0:x1]
-    return result
