@@ -47,10 +47,17 @@ def frequency_grid(shape_yx: tuple[int, int], step: float, like: Tensor) -> tupl
     return fy, fx
 
 
-def filter_image(image_yx: Tensor, transfer_yx: Tensor) -> Tensor:
-    """Multiply the spectrum of real images (..., h, w) by a transfer function (..., h, w // 2 + 1); edges wrap around."""
-    spectrum = torch.fft.rfft2(image_yx) * transfer_yx
-    return torch.fft.irfft2(spectrum, s=image_yx.shape[-2:])
+def filter_image(image_yx: Tensor, transfer_yx: Tensor, shape_yx: tuple[int, int] | None = None) -> Tensor:
+    """Multiply the spectrum of real images (..., h, w) by a transfer function; edges wrap around.
+
+    Parameters
+    ----------
+    shape_yx : rows and columns to which the images are padded with zeros first, and which the result has; None = as they are.
+        The transfer function has the shape (..., rows, columns // 2 + 1).
+    """
+    shape = (image_yx.shape[-2], image_yx.shape[-1]) if shape_yx is None else shape_yx
+    spectrum = torch.fft.rfft2(image_yx, s=shape) * transfer_yx
+    return torch.fft.irfft2(spectrum, s=shape)
 
 
 def fast_length(n: int) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import EngineError
-from ..fourier import centred_grid, filter_image, frequency_grid, matrix_transform, transform_matrix
+from ..fourier import centred_grid, fast_length, filter_image, frequency_grid, matrix_transform, transform_matrix
 from .pupil import Pupil
 
 # Samples that are computed around the crop beside three blurs, so that nothing wraps from one edge to the other.
@@ -45,22 +45,21 @@ def point_images(
     size, step_nm = grid
     phase = pupil.phase_yx if phase_yx is None else phase_yx
     amplitude = pupil.amplitude_pyx if amplitude_pyx is None else amplitude_pyx
-    z = position_zyx_nm[:, 0, None, None]
+    z, y, x = (position_zyx_nm[:, axis, None, None] for axis in range(3))
     focus = torch.full_like(z, pupil.focal_plane_nm) if focus_nm is None else focus_nm[:, None, None]
-    angle = phase + z * pupil.kz_sample_yx.real - focus * pupil.kz_immersion_yx
+    k0 = 2 * math.pi / pupil.wavelength_nm
+    # a lateral shift is a tilt of the pupil: all points share one transform, and no gradient goes through its matrix
+    tilt = k0 * (y * pupil.na_n[:, None] + x * pupil.na_n)
+    angle = phase + z * pupil.kz_sample_yx.real - focus * pupil.kz_immersion_yx - tilt
     # z counts from the coverslip: below it there is no evanescent field to grow
     decay = torch.exp(-z.clamp(min=0) * pupil.kz_sample_yx.imag)
     carried = torch.complex(decay * torch.cos(angle), decay * torch.sin(angle))  # (m, n, n)
-    x_nm = centred_grid(size, step_nm, position_zyx_nm)
-    rows = transform_matrix(x_nm - position_zyx_nm[:, 1, None], pupil.na_n, pupil.wavelength_nm)
-    columns = transform_matrix(x_nm - position_zyx_nm[:, 2, None], pupil.na_n, pupil.wavelength_nm)
-    power = torch.zeros_like(z[:, 0, 0])
+    transform = transform_matrix(centred_grid(size, step_nm, position_zyx_nm), pupil.na_n, pupil.wavelength_nm)
     image = torch.zeros((len(z), size, size), dtype=position_zyx_nm.dtype, device=z.device)
     for plane in amplitude:
-        field = plane * carried
-        power = power + (field.real**2 + field.imag**2).sum((-1, -2))
-        e = matrix_transform(field, rows, columns)
+        e = matrix_transform(plane * carried, transform, transform)
         image = image + e.real**2 + e.imag**2
+    power = torch.einsum("yx,myx->m", (amplitude.real**2 + amplitude.imag**2).sum(0), decay**2)
     # Parseval: sum over the period squared of |E|^2 dx^2 = period^2 * sum |A|^2
     return image * (step_nm / period_nm(pupil)) ** 2 / power[:, None, None]
 
@@ -128,7 +127,8 @@ def sampled_images(
     margin = MARGIN + math.ceil(3 * float(blur.detach().max()) / step)
     padded = size + 2 * margin
     image = point_images(pupil, position_zyx_nm, (padded, step), **changes)
-    image = filter_image(image, pixel_transfer((padded, padded), step, blur, area_nm, image))
+    padding = (fast_length(padded), fast_length(padded))
+    image = filter_image(image, pixel_transfer(padding, step, blur, area_nm, image), padding)
     # both grids are centred at n // 2, and padding by the same number on both sides keeps it so
     return image[..., margin : margin + size, margin : margin + size]
 
