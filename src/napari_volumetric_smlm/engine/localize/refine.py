@@ -21,6 +21,7 @@ from .scene import Patches, State, Windows, model_image, place_windows, window_i
 # Largest step of one iteration in nm: beyond it the linear model of the PSF says nothing.
 LARGEST_STEP_NM = (250.0, 150.0, 150.0)
 SMALLEST_VARIANCE = 0.05
+NEAR = 0.8  # windows farther apart than this share of their side have only dark corners in common
 
 
 @dataclass
@@ -73,19 +74,11 @@ class Refiner:
         gradients, fishers = [], []
         bounds = torch.searchsorted(state.patch_m, torch.arange(len(mean) + 1, device=mean.device)).tolist()
         p, nb = self.parameters, self.background.count
-        tops, lefts = windows.top_mv.tolist(), windows.left_mv.tolist()
         for t, (first, last) in enumerate(pairwise(bounds)):
             k = (last - first) * p
             fisher = mean.new_zeros((k + views * nb, k + views * nb))
-            for i in range(first, last):
-                a = (i - first) * p
-                fisher[a : a + p, a : a + p] = own[i]
-                for j in range(i + 1, last):
-                    block = _overlap(weighted[i], jacobian[j], (tops[i], lefts[i]), (tops[j], lefts[j]), size)
-                    if block is not None:
-                        b = (j - first) * p
-                        fisher[a : a + p, b : b + p] = block
-                        fisher[b : b + p, a : a + p] = block.T
+            rows = slice(first, last)
+            fisher[:k, :k] = _molecule_blocks(weighted[rows], jacobian[rows], own[rows], (windows.top_mv[rows], windows.left_mv[rows]))
             for v in range(views):
                 at = k + v * nb
                 fisher[at : at + nb, at : at + nb] = fisher_b[t, v]
@@ -185,20 +178,31 @@ def log_likelihood(patches: Patches, mean_tvyx: Tensor) -> Tensor:
     return (terms * patches.seen_tvyx).sum((-1, -2, -3))
 
 
-def _overlap(
-    weighted: Tensor, jacobian: Tensor, at: tuple[list[int], list[int]], other: tuple[list[int], list[int]], size: int
-) -> Tensor | None:
-    """Fisher block of two molecules from the common part of their windows, summed over views; None when there is none."""
-    total = None
-    for v in range(weighted.shape[1]):
-        dy, dx = other[0][v] - at[0][v], other[1][v] - at[1][v]
-        if abs(dy) >= size or abs(dx) >= size:
-            continue
-        a = weighted[:, v, max(dy, 0) : size + min(dy, 0), max(dx, 0) : size + min(dx, 0)]
-        b = jacobian[:, v, max(-dy, 0) : size + min(-dy, 0), max(-dx, 0) : size + min(-dx, 0)]
-        block = a.flatten(1) @ b.flatten(1).T
-        total = block if total is None else total + block
-    return total
+def _molecule_blocks(weighted: Tensor, jacobian: Tensor, own: Tensor, corner_mv: tuple[Tensor, Tensor]) -> Tensor:
+    """Fisher matrix of the molecules of one patch, (m P, m P), from the common parts of their windows."""
+    m, p, views, size, _ = jacobian.shape
+    blocks = own.new_zeros((m, m, p, p))
+    blocks.diagonal(dim1=0, dim2=1).copy_(own.permute(1, 2, 0))
+    top, left = corner_mv
+    dy, dx = top[None] - top[:, None], left[None] - left[:, None]  # (m, m, V): from window i to window j
+    shared = ((dy.abs() < NEAR * size) & (dx.abs() < NEAR * size)).any(-1).triu(1)
+    i_list, j_list = (index.tolist() for index in shared.nonzero(as_tuple=True))
+    if i_list:
+        dy_list, dx_list = dy[shared].tolist(), dx[shared].tolist()
+        found = []
+        for i, j, dys, dxs in zip(i_list, j_list, dy_list, dx_list, strict=True):
+            total = None
+            for v in range(views):
+                y, x = dys[v], dxs[v]
+                if abs(y) < size and abs(x) < size:
+                    a = weighted[i, :, v, max(y, 0) : size + min(y, 0), max(x, 0) : size + min(x, 0)].reshape(p, -1)
+                    b = jacobian[j, :, v, max(-y, 0) : size + min(-y, 0), max(-x, 0) : size + min(-x, 0)].reshape(p, -1)
+                    total = a @ b.T if total is None else total + a @ b.T
+            found.append(total)
+        pairs = torch.stack(found)  # type: ignore[arg-type]
+        blocks[i_list, j_list] = pairs
+        blocks[j_list, i_list] = pairs.transpose(1, 2)
+    return blocks.permute(0, 2, 1, 3).reshape(m * p, m * p)
 
 
 def _take(state: State, trial: State, patches: Tensor) -> None:
