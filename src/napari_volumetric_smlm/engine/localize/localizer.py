@@ -99,7 +99,7 @@ class Localizer:
                 break
             blur = torch.full_like(found.photons_m, self.blur_nm)
             state.add(found.patch_m, found.position_m3, found.photons_m, blur)
-            here = self.refiner.refine(patches, state, 4)[0]
+            here = self.refiner.refine(patches, state, 3)[0]
             here = self._judge(patches, state, here, 0.5 * self.rules.threshold)
             yield len(state.photons_m)
             # newcomers that are judged away again and again would come back for ever
@@ -162,4 +162,4 @@ class Localizer:
         if bool(keep.all()):
             return here
         state.keep(keep)
-        return self.refiner.refine(patches, state, 3)[0]
+        return self.refiner.refine(patches, state, 1)[0]
