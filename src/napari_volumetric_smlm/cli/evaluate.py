@@ -52,6 +52,7 @@ def lines(scores: Evaluation) -> list[str]:
         ("Jaccard index", f"{scores.jaccard:.3f}"),
         ("precision, recall", f"{scores.precision:.3f}, {scores.recall:.3f}"),
         ("RMSE lateral (2D), axial", f"{nm(scores.rmse_lateral_nm)}, {nm(scores.rmse_axial_nm)}"),
+        *([("constant taken off, z / y / x", three(scores.offset_zyx_nm, "{:.1f}") + " nm")] if scores.offset_zyx_nm else []),
         ("bias z / y / x", three(scores.bias_zyx_nm, "{:.1f}") + (" nm" if scores.bias_zyx_nm else "")),
         (
             "efficiency lateral, axial, 3D",

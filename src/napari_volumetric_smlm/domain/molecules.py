@@ -119,6 +119,11 @@ class Localizations(Noun):
         """Return the table with only these rows (boolean mask, indices or slice), in that order."""
         return self.model_copy(update={"columns": {name: _locked(array[rows]) for name, array in self.columns.items()}})
 
+    def moved(self, shift_zyx_nm: NDArray[Any]) -> Localizations:
+        """Return the table with a constant (z, y, x) in nm added to all positions."""
+        names = zip(("z_nm", "y_nm", "x_nm"), shift_zyx_nm, strict=True)
+        return self.model_copy(update={"columns": {**self.columns, **{name: _locked(self.columns[name] + step) for name, step in names}}})
+
     @classmethod
     def empty(cls, z_reference: ZReference = "unknown") -> Localizations:
         """Return a table without molecules."""

@@ -28,6 +28,9 @@ class CalibrationPlan(Noun):
     crop_px: PositiveInt | None = Field(
         None, ge=15, description="Side of the square cut around each bead in pixels; empty = chosen from the data."
     )
+    focus_slice: float | None = Field(
+        None, description="Slice (from 0) in which the focal plane is at the first bead; empty = where its image is narrowest."
+    )
     held_out_slices: tuple[int, ...] | None = Field(
         None, description="Slices (from 0) that the fit must not see and that score it; empty = every third slice."
     )
@@ -56,7 +59,8 @@ class ReconstructPlan(Noun):
     )
     detection_threshold: PositiveFloat = Field(
         30.0,
-        description="Log-likelihood that a molecule must gain to be kept (natural units); lower finds dimmer molecules and more false ones.",
+        description="Log-likelihood that a molecule must gain to be kept (natural units); "
+        "lower finds dimmer molecules and more false ones.",
     )
     min_photons: float = Field(0.0, ge=0, description="Drop molecules with fewer detected photons.")
     max_molecules_per_frame: PositiveInt = Field(500, le=20000, description="Stop adding molecules to a frame at this number.")
@@ -112,6 +116,10 @@ class EvaluatePlan(Noun):
     gate_lateral_nm: PositiveFloat = Field(250.0, description="Largest lateral distance of a pair in nm (cylinder).")
     gate_axial_nm: PositiveFloat = Field(500.0, description="Largest axial distance of a pair in nm (cylinder).")
     dim_below_photons: float = Field(0.0, ge=0, description="True molecules with fewer photons are neutral: neither missed nor false.")
+    remove_offset: bool = Field(
+        False,
+        description="Shift the found molecules by their median distance from the true ones first; a calibration leaves a constant open.",
+    )
 
 
 class RenderPlan(Noun):

@@ -91,6 +91,7 @@ class Evaluation(Noun):
     ratio_to_bound_zyx : root mean square of error / sigma, with the sigmas of the found table; 1 when they are honest.
     median_ratio_to_bound_zyx : median of |error / sigma| over that of a normal distribution; blind to a few wild pairs.
     within_one_sigma_zyx : share of the pairs with |error| <= sigma; 0.68 when the sigmas are honest.
+    offset_zyx_nm : constant that was taken off the found positions before, where the plan asks for it.
     """
 
     true_positives: int
@@ -108,3 +109,4 @@ class Evaluation(Noun):
     ratio_to_bound_zyx: tuple[float, float, float] | None = None
     median_ratio_to_bound_zyx: tuple[float, float, float] | None = None
     within_one_sigma_zyx: tuple[float, float, float] | None = None
+    offset_zyx_nm: tuple[float, float, float] | None = None

@@ -149,3 +149,23 @@ def test_a_crowded_frame_is_paired_in_reasonable_time():
     left, right = match(table(truth), table(truth[::-1] + rng.normal(0, 5, truth.shape)), EvaluatePlan())
     assert len(left) > 19_900
     assert (left + right == 19_999).mean() > 0.99
+
+
+def test_a_constant_offset_is_found_and_taken_off_on_request():
+    rng = np.random.default_rng(5)
+    truth = rng.uniform(0, 20_000, (300, 3))
+    found = truth + np.array([-100, 60, -50]) + rng.normal(0, 5, truth.shape)
+    found = np.concatenate([found, rng.uniform(0, 20_000, (30, 3))])
+    plain = score(table(truth), table(found), EvaluatePlan(gate_nm=100))
+    assert plain.jaccard < 0.2
+    assert plain.offset_zyx_nm is None
+    result = score(table(truth), table(found), EvaluatePlan(gate_nm=100, remove_offset=True))
+    assert result.offset_zyx_nm == pytest.approx((-100, 60, -50), abs=1.5)
+    assert result.true_positives == 300
+    assert result.bias_zyx_nm == pytest.approx((0, 0, 0), abs=1.5)
+    assert result.rmse_axial_nm == pytest.approx(5, abs=0.7)
+
+
+def test_without_any_pair_no_offset_is_made_up():
+    result = score(table([[0, 0, 0]]), table([[0, 0, 5000]]), EvaluatePlan(remove_offset=True))
+    assert (result.true_positives, result.offset_zyx_nm) == (0, (0, 0, 0))
