@@ -1,0 +1,1 @@
+"""From bead stacks to the pupil: beads found, pupils retrieved, views registered."""
