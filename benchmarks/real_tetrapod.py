@@ -1,0 +1,182 @@
+"""Real Tetrapod STORM frames: every frame reconstructed, and the description of each compared with the peer's by BIC.
+
+    python benchmarks/real_tetrapod.py [--data DIR] [--peer CSV] [--frames N] [--pictures DIR] [--json FILE]
+
+DIR holds `frames.tif` and `phase_mask.mat` (../shared/data/engineered_psf/tetrapod_storm), CSV the molecules of DeepSTORM3D's
+published network on some of the frames. On those frames both lists are judged by one rule: the same pixels (union of the
+footprints of both lists), the same variance of each pixel (smoothed frame + read noise), photons of every molecule and one
+smooth background fitted by weighted least squares for each list; BIC = chi-square + 5 ln(pixels) per molecule.
+In the peer's favour, its list is first moved as a whole to where it fits best, and drawn with our PSF and with its own
+simulator's (see `instruments_of_peers`), whichever is better. Exit status 1 when the peer's BIC is lower on any frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from napari_volumetric_smlm.domain.instrument import Camera, Instrument, Objective, View
+from napari_volumetric_smlm.domain.plans import ReconstructPlan
+from napari_volumetric_smlm.engine.localize.background import CosineBackground
+from napari_volumetric_smlm.engine.localize.scene import OUTSIDE
+from napari_volumetric_smlm.engine.optics.table import PsfTable
+from napari_volumetric_smlm.io.instruments import load_phase_mask
+from napari_volumetric_smlm.io.stacks import open_stack
+from napari_volumetric_smlm.recipes import finish
+from napari_volumetric_smlm.recipes.photons import noise_floors
+from napari_volumetric_smlm.recipes.reconstruct import reconstruct
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+WINDOW_PX = 81
+FOOTPRINT = 0.05  # a pixel belongs to a molecule's footprint where its image exceeds this share of its peak
+BACKGROUND_PX = 30.0
+
+
+def tetrapod_instrument(folder: Path, angle_scale: float = 1.0) -> Instrument:
+    """The microscope of the frames; angle_scale stretches the pupil's angles as the peer's simulator does."""
+    mask = load_phase_mask(folder / "phase_mask.mat", 30.0, 100.0 / angle_scale)
+    return Instrument(
+        name="Tetrapod STORM",
+        objective=Objective(numerical_aperture=1.45, magnification=100, immersion_index=1.518),
+        cameras=(Camera(pixel_um=11.0),),
+        views=(View(mask=mask, blur_nm=110.0),),
+        emission_nm=670,
+        sample_index=1.33,
+        focal_plane_nm=1500,
+        depth_range_nm=(0, 4000),
+        apodization="none",
+        pixel_model="point",
+    )
+
+
+class FrameJudge:
+    """Scores lists of molecules on one frame by one rule."""
+
+    def __init__(self, photons_yx: NDArray[np.float32], read_variance: float) -> None:
+        self.photons = photons_yx.astype(np.float64)
+        self.variance = np.maximum(gaussian_filter(self.photons, 2.0), 0) + max(read_variance, 1.0)
+        height, width = photons_yx.shape
+        basis = CosineBackground((height, width), 0, BACKGROUND_PX, torch.device("cpu"))
+        self.background = basis.image(torch.eye(basis.count)).double().numpy()
+
+    def images(self, table: PsfTable, position_zyx_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Images of molecules on the whole frame, one photon each."""
+        height, width = self.photons.shape
+        pixel, half = table.pixel_v[0], table.window_px // 2
+        nearest = np.round(position_zyx_nm[:, 1:] / pixel).astype(int)
+        local = position_zyx_nm.copy()
+        local[:, 1:] -= nearest * pixel
+        windows = table.images(torch.tensor(local, dtype=torch.float32)[:, None], derivatives=False).value[:, 0].double().numpy()
+        pad = half + OUTSIDE  # a molecule may lie a little outside the frame
+        canvas = np.zeros((len(local), height + 2 * pad, width + 2 * pad))
+        for k, (y, x) in enumerate(nearest + OUTSIDE):
+            canvas[k, y : y + table.window_px, x : x + table.window_px] = windows[k]
+        return canvas[:, pad : pad + height, pad : pad + width]
+
+    @staticmethod
+    def footprint(images: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Pixels that any of the molecules lights."""
+        return (images > FOOTPRINT * images.max((1, 2), keepdims=True)).any(0)
+
+    def choose_pixels(self, pixels: NDArray[np.bool_]) -> None:
+        """Judge on these pixels from now on: the background's part of the fit is prepared once."""
+        self.pixels = pixels
+        self.weight = 1 / np.sqrt(self.variance[pixels])
+        self.ground, _ = np.linalg.qr((self.background[:, pixels] * self.weight).T)
+        data = self.photons[pixels] * self.weight
+        self.data = data - self.ground @ (self.ground.T @ data)
+
+    def chi_square(self, images: NDArray[np.float64]) -> float:
+        """Chi-square on the chosen pixels with the best photons and background."""
+        design = (images[:, self.pixels] * self.weight).T
+        design -= self.ground @ (self.ground.T @ design)
+        photons, *_ = np.linalg.lstsq(design.T @ design, design.T @ self.data, rcond=1e-10)
+        return float(((self.data - design @ photons) ** 2).sum())
+
+
+def best_peer(judge: FrameJudge, tables: list[PsfTable], places: NDArray[np.float64]) -> float:
+    """Lowest chi-square of the peer's list over the PSFs and over shifts of the whole list (coordinate search, 60 to 15 nm)."""
+    results = []
+    for table in tables:
+        shift, step = np.zeros(3), 60.0
+        best = judge.chi_square(judge.images(table, places))
+        while step > 14:
+            moved = False
+            for axis in range(3):
+                for sign in (-1, 1):
+                    trial = shift.copy()
+                    trial[axis] += sign * step
+                    value = judge.chi_square(judge.images(table, places + trial))
+                    if value < best:
+                        best, shift, moved = value, trial, True
+            step = step if moved else step / 2
+        results.append(best)
+    return min(results)
+
+
+def main() -> int:
+    """Run the comparison; the exit status says whether the bar holds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=SHARED / "engineered_psf" / "tetrapod_storm")
+    parser.add_argument("--peer", type=Path, default=SHARED / "peers" / "deepstorm3d" / "real_tetrapod_peer.csv")
+    parser.add_argument("--frames", type=int, help="reconstruct only the peer's frames and the first N others")
+    parser.add_argument("--pictures", type=Path, help="folder for pictures of the judged frames")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if not (options.data / "frames.tif").exists() or not options.peer.exists():
+        print(f"the data are not here: {options.data} and {options.peer}")
+        return 2
+    stack = open_stack(options.data / "frames.tif", kind="frames")
+    instrument = tetrapod_instrument(options.data)
+    floor = noise_floors(stack, instrument, range(stack.frame_count))[0]
+    with options.peer.open() as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    judged = sorted({int(row["frame"]) for row in rows})
+    wanted = range(stack.frame_count) if options.frames is None else sorted({*judged, *range(options.frames)})
+    size = load_phase_mask(options.data / "phase_mask.mat", 30.0, 100.0).phase_rad_yx.shape[0]
+    tables = [PsfTable(i, WINDOW_PX) for i in (instrument, tetrapod_instrument(options.data, size / (size - 1)))]
+
+    print(
+        f"{'frame':>5} {'seconds':>8} {'ours':>5} {'peer':>5} {'pixels':>7} {'chi2 ours':>10} {'chi2 peer':>10} {'BIC ours':>10} {'BIC peer':>10}"
+    )
+    record, lost = [], 0
+    for frame in wanted:
+        started = time.perf_counter()
+        found = finish(reconstruct(stack, instrument, ReconstructPlan(first_frame=frame, last_frame=frame))).localizations
+        entry = {"frame": frame, "seconds": time.perf_counter() - started, "molecules": len(found)}
+        line = f"{frame:5d} {entry['seconds']:8.1f} {len(found):5d}"
+        if frame in judged:
+            judge = FrameJudge(np.asarray(stack.counts_tyx[0][frame], dtype=np.float32), floor)
+            peer = np.array([[r["z_nm"], r["y_nm"], r["x_nm"]] for r in rows if int(r["frame"]) == frame])
+            ours = judge.images(tables[0], found.position_zyx_nm)
+            pixels = judge.footprint(ours) | judge.footprint(judge.images(tables[0], peer))
+            n = int(pixels.sum())
+            judge.choose_pixels(pixels)
+            chi = (judge.chi_square(ours), best_peer(judge, tables, peer))
+            bic = [c + 5 * math.log(n) * m for c, m in zip(chi, (len(found), len(peer)), strict=True)]
+            lost += bic[0] >= bic[1]
+            entry |= {"peer_molecules": len(peer), "pixels": n, "chi_square": chi, "bic": bic}
+            line += (
+                f" {len(peer):5d} {n:7d} {chi[0]:10.0f} {chi[1]:10.0f} {bic[0]:10.0f} {bic[1]:10.0f} {'' if bic[0] < bic[1] else 'MISSED'}"
+            )
+        record.append(entry)
+        print(line, flush=True)
+    seconds = float(np.median([e["seconds"] for e in record]))
+    print(f"median {seconds:.1f} s a frame ({torch.get_num_threads()} threads), read noise {math.sqrt(floor):.1f} photons from the frames")
+    if options.json:
+        options.json.write_text(json.dumps({"frames": record, "median_seconds": seconds, "threads": torch.get_num_threads()}, indent=1))
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
