@@ -146,9 +146,7 @@ def main() -> int:
     size = load_phase_mask(options.data / "phase_mask.mat", 30.0, 100.0).phase_rad_yx.shape[0]
     tables = [PsfTable(i, WINDOW_PX) for i in (instrument, tetrapod_instrument(options.data, size / (size - 1)))]
 
-    print(
-        f"{'frame':>5} {'seconds':>8} {'ours':>5} {'peer':>5} {'pixels':>7} {'chi2 ours':>10} {'chi2 peer':>10} {'BIC ours':>10} {'BIC peer':>10}"
-    )
+    print("frame  seconds  ours  peer  pixels  chi2 ours  chi2 peer   BIC ours   BIC peer")
     record, lost = [], 0
     for frame in wanted:
         started = time.perf_counter()
