@@ -204,6 +204,17 @@ def test_calibrate_writes_the_instrument_and_tells_the_evidence(files, stand_in,
     assert "opposite z direction: 0.800" in told
 
 
+def test_a_report_is_written_on_request(files, stand_in, monkeypatch, capsys):
+    stand_in("calibrate", a_calibration(passed=True))
+    asked = []
+    monkeypatch.setattr("napari_volumetric_smlm.recipes.report.write_report", lambda calibration, path: asked.append(path) or path)
+    assert run_calibrate(files, ["frames.tif"], "--z-step-nm", "80", "--report", str(files / "report.html")) == 0
+    assert asked == [files / "report.html"]
+    assert "report.html" in capsys.readouterr().out
+    assert run_calibrate(files, ["frames.tif"], "--z-step-nm", "80", "--report", str(files / "report.pdf")) == 2
+    assert "a report is an .html file" in capsys.readouterr().err
+
+
 def test_a_calibration_that_is_not_usable_is_written_but_ends_with_one(files, stand_in, capsys):
     stand_in("calibrate", a_calibration(passed=False))
     assert run_calibrate(files, ["frames.tif"], "--z-step-nm", "80") == 1

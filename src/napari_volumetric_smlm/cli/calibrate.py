@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("beads", nargs="+", type=Path, metavar="BEADS.tif", help="Bead stacks.")
     parser.add_argument("--instrument", type=Path, required=True, metavar="I.json", help="The microscope as far as it is known.")
     parser.add_argument("--output", type=Path, required=True, metavar="CAL.json", help="The calibrated instrument.")
+    parser.add_argument("--report", type=Path, metavar="REPORT.html", help="Pictures and words about the fit, in one file for a browser.")
     add_plan(parser, CalibrationPlan)
 
 
@@ -35,6 +36,10 @@ def run(args: argparse.Namespace) -> None:
     check_output(args.output, args.beads)
     if args.output.suffix.lower() != ".json":
         raise PlanError(f"--output {args.output}: a calibration is a .json file")
+    if args.report is not None:
+        check_output(args.report, args.beads)
+        if args.report.suffix.lower() != ".html":
+            raise PlanError(f"--report {args.report}: a report is an .html file")
     instrument = load_instrument(args.instrument)
     cameras = len(instrument.cameras)
     # one file may also hold all cameras
@@ -45,7 +50,12 @@ def run(args: argparse.Namespace) -> None:
     calibration = carry_out(calibrate(stacks, instrument, plan), args.quiet)
     save_instrument(calibration.instrument, args.output)
     print("\n".join(lines(calibration)))
-    print(f"Written: {args.output}")
+    written = [args.output]
+    if args.report is not None:
+        from ..recipes.report import write_report
+
+        written.append(write_report(calibration, args.report))
+    print(f"Written: {', '.join(map(str, written))}")
     if not calibration.passed:
         raise CalibrationError("the calibration was written, but it is not good enough to be trusted; see the verdict above")
 

@@ -23,8 +23,8 @@ from .progress import carry_out, duration
 NAME = "demo"
 SUMMARY = "Do the main job on sample data: bead stack and frames to molecules, a picture, and napari's window."
 DETAILS = (
-    "The sample data travel with the package. Writes into a folder: the calibrated instrument, the table of molecules, a picture and "
-    "a screenshot of the window. Lengths are in nm. "
+    "The sample data travel with the package. Writes into a folder: the calibrated instrument and its report, the table of "
+    "molecules, a picture and a screenshot of the window. Lengths are in nm. "
     "Without a display it ends with words instead of the window."
 )
 
@@ -57,12 +57,14 @@ def run(args: argparse.Namespace) -> None:
     from ..recipes.evaluate import evaluate
     from ..recipes.reconstruct import reconstruct
     from ..recipes.render import render_by_depth
+    from ..recipes.report import write_report
 
     print(f"1. Calibration: {SAMPLES[BEADS].sentence}")
     beads = open_sample(BEADS)
     plan = CalibrationPlan(z_step_nm=beads.z_step_nm or 0.0, bead_diameter_nm=BEAD_DIAMETER_NM)
     calibration = carry_out(calibrate([beads], sample_instrument(BEADS), plan), args.quiet)
     save_instrument(calibration.instrument, folder / "calibrated.json")
+    write_report(calibration, folder / "calibration.html")
     print("\n".join(f"   {line}" for line in [*calibration_lines(calibration), f"Took {duration(calibration.seconds)}"]))
 
     print(f"2. Reconstruction: {SAMPLES[MOVIE].sentence}")
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
 
     print("4. A picture with colours for depth")
     write_png(render_by_depth(result.localizations, PICTURE).rgb_yxc, folder / "picture.png")
-    print("\n".join(f"   {path}" for path in (folder / "calibrated.json", folder / "molecules.csv", folder / "picture.png")))
+    print("\n".join(f"   {folder / name}" for name in ("calibrated.json", "calibration.html", "molecules.csv", "picture.png")))
     if not args.no_window:
         print("5. The window")
         print(f"   {look(folder)}")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -51,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # into a file or a pipe, too, results and progress come in the order in which they happen
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         args = parser().parse_args(argv)
     except SystemExit as stop:  # help, version or bad arguments; all is said
