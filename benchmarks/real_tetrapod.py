@@ -28,7 +28,6 @@ from scipy.ndimage import gaussian_filter
 from napari_volumetric_smlm.domain.instrument import Camera, Instrument, Objective, View
 from napari_volumetric_smlm.domain.plans import ReconstructPlan
 from napari_volumetric_smlm.engine.localize.background import CosineBackground
-from napari_volumetric_smlm.engine.localize.scene import OUTSIDE
 from napari_volumetric_smlm.engine.optics.table import PsfTable
 from napari_volumetric_smlm.io.instruments import load_phase_mask
 from napari_volumetric_smlm.io.stacks import open_stack
@@ -40,6 +39,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 WINDOW_PX = 81
 FOOTPRINT = 0.05  # a pixel belongs to a molecule's footprint where its image exceeds this share of its peak
 BACKGROUND_PX = 30.0
+BEYOND_PX = 10  # a molecule may lie a little outside the frame
 
 
 def tetrapod_instrument(folder: Path, angle_scale: float = 1.0) -> Instrument:
@@ -77,9 +77,9 @@ class FrameJudge:
         local = position_zyx_nm.copy()
         local[:, 1:] -= nearest * pixel
         windows = table.images(torch.tensor(local, dtype=torch.float32)[:, None], derivatives=False).value[:, 0].double().numpy()
-        pad = half + OUTSIDE  # a molecule may lie a little outside the frame
+        pad = half + BEYOND_PX
         canvas = np.zeros((len(local), height + 2 * pad, width + 2 * pad))
-        for k, (y, x) in enumerate(nearest + OUTSIDE):
+        for k, (y, x) in enumerate(nearest + BEYOND_PX):
             canvas[k, y : y + table.window_px, x : x + table.window_px] = windows[k]
         return canvas[:, pad : pad + height, pad : pad + width]
 
