@@ -221,11 +221,11 @@ def lay_beads(positions_yx_px: NDArray[Any], stack_layer: Any | None) -> LayerDa
     """Show beads as points (row, column) over their stack."""
     options = {
         "name": "Beads to use",
-        "size": 12.0,
-        "symbol": "ring",
-        "face_color": "yellow",
+        "size": 16.0,
+        "symbol": "disc",
+        "face_color": "transparent",
         "border_color": "yellow",
-        "border_width": 0.05,
+        "border_width": 0.08,
         "metadata": mark(BEADS),
         **place_pixels(stack_layer, 1.0),
     }

@@ -15,6 +15,8 @@ from .live import StreamedTable
 from .report import Log, report
 from .settings import Memory, settings_folder
 
+CAME_ALONG = "came with the images"
+
 
 class Session(QObject):
     """The state of one viewer; two viewers have two sessions that know nothing of each other.
@@ -52,6 +54,11 @@ class Session(QObject):
         if instrument is not None:
             self.log.add(f"Instrument: {instrument.name} ({origin}), fingerprint {instrument.fingerprint}")
         self.instrument_changed.emit()
+
+    def may_take(self, instrument: Instrument) -> bool:
+        """Whether an instrument that came with images may be taken: never in place of one that the user chose or calibrated."""
+        mine = self.instrument
+        return mine is None or (self.instrument_origin == CAME_ALONG and mine.fingerprint != instrument.fingerprint)
 
     def keep_calibration(self, calibration: Calibration, path: Path | None = None) -> None:
         """Keep a calibration and take its instrument."""

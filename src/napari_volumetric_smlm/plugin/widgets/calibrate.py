@@ -11,14 +11,16 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from ...domain.plans import CalibrationPlan
 from ...domain.runs import Calibration
 from ...errors import SmlmError
+from ...io.stacks import read_note
+from ..actions import open_widget
 from ..beads import BeadMarks
 from ..forms import PlanForm
 from ..jobs import calibrate_job, find_beads_job
 from ..layers import lay_calibration, noun_of
 from ..samples import example_instruments
-from ..session import session_of, unwrapped
+from ..session import CAME_ALONG, session_of, unwrapped
 from ..settings import preferences
-from ..workers import Job, Outcome
+from ..workers import Job, Outcome, Tick
 from .calls_bar import CallsBar
 from .figure import ReportWindow
 from .frames import StackBox
@@ -28,7 +30,7 @@ from .log import LogPanel
 from .optics import OpticsPanel
 from .pickers import InstrumentPicker
 from .presets import PresetBar
-from .sections import NARROWEST_PX, Section, scrolling, stacked
+from .sections import NARROWEST_PX, Section, grey_pixmap, scrolling, stacked
 from .steps import StepsBar
 
 FIRST_FIELDS = ("z_step_nm", "bead_diameter_nm")
@@ -70,9 +72,16 @@ class CalibrateWidget(JobWidget):
         self.report_button.setToolTip(
             "<qt>Measured beside fitted, correlation per slice, aberrations, and the precision to expect over depth.</qt>"
         )
+        self.next_button = QPushButton("Next: Reconstruct")
+        self.next_button.setToolTip("<qt>Open the widget that finds molecules, with this calibration.</qt>")
         self.calls = CallsBar(self.session, "calibrate", "calibration.json")
-        self.report: ReportWindow | None = None
+        self.report = ReportWindow(self.session.memory, self)
+        self.fit = QLabel()
+        self.fit.setAccessibleName("Measured beside fitted, while the fit goes on")
+        self.fit.setToolTip("Measured beside fitted")
+        self.fit.hide()
         self.finder = Job(self)
+        self._asked: Any = None
         self._lay_out()
         self._connect()
         self._on_source()
@@ -80,7 +89,7 @@ class CalibrateWidget(JobWidget):
 
     def jobs(self) -> list[JobPanel | Job]:
         """Return everything that may run."""
-        return [self.panel, self.finder, self.importer.job]
+        return [self.panel, self.finder, self.importer.job, self.report.job]
 
     def _lay_out(self) -> None:
         self.setMinimumWidth(NARROWEST_PX)
@@ -100,8 +109,10 @@ class CalibrateWidget(JobWidget):
             row,
             self.warning,
             self.panel,
+            self.fit,
             self.verdict,
             self.report_button,
+            self.next_button,
             Section("Settings", stacked(self.others, self.presets)),
             Section("Share", self.calls),
             Section("Log", LogPanel(self.session)),
@@ -122,9 +133,11 @@ class CalibrateWidget(JobWidget):
         self.find_button.clicked.connect(self.find_beads)
         self.finder.ended.connect(self._on_found)
         self.panel.clicked.connect(self.run)
+        self.panel.ticked.connect(self._on_tick)
         self.panel.ended.connect(self._on_end)
         self.report_button.clicked.connect(self.show_report)
-        for source in (self.instrument, self.importer, self.presets, self.optics, self.calls):
+        self.next_button.clicked.connect(lambda: open_widget(self.viewer))
+        for source in (self.instrument, self.importer, self.presets, self.optics, self.calls, self.report):
             source.failed.connect(self.panel.show_error)
         self.optics.told.connect(self.panel.say)
         self.calls.told.connect(self.panel.say)
@@ -152,6 +165,7 @@ class CalibrateWidget(JobWidget):
             self.panel.show_error(error)
             return
         chosen = preferences()
+        self._asked = (stack, instrument, plan, self.session.instrument_path)
         self.panel.run(lambda: calibrate_job([stack], instrument, plan, chosen))
 
     def find_beads(self) -> None:
@@ -170,13 +184,10 @@ class CalibrateWidget(JobWidget):
     def show_report(self) -> None:
         """Open the report in a window of its own."""
         calibration = self.session.calibration
-        if calibration is None:
-            return
-        if self.report is None:
-            self.report = ReportWindow(self)
-        self.report.show_calibration(calibration)
-        self.report.show()
-        self.report.raise_()
+        if calibration is not None:
+            self.report.show_calibration(calibration)
+            self.report.show()
+            self.report.raise_()
 
     def _call(self) -> tuple[Any, Any, Any]:
         instrument = self.session.instrument
@@ -191,16 +202,27 @@ class CalibrateWidget(JobWidget):
         stack = noun_of(layers[0], "stack") if layers else None
         self.optics.camera.show_stack(stack)
         travelling = noun_of(layers[0], "instrument") if layers else None
-        if travelling is not None and self.session.instrument is None:
-            self.session.choose_instrument(travelling, "came with the beads")
+        if travelling is not None and self.session.may_take(travelling):
+            self.session.choose_instrument(travelling, CAME_ALONG)
             return
         words = self.beads.warnings()
-        if stack is not None and stack.z_step_nm:
+        noted = self._noted_step(stack)
+        if noted is not None and not self.first.editors["z_step_nm"].text():
+            self.first.set_value("z_step_nm", noted)
+        elif stack is not None and stack.z_step_nm and noted is None:
             words = [*words, f"the file says that its z step is {abs(stack.z_step_nm):g} nm; which sign it has, only you know"]
         self.warning.setText("\n".join(f"⚠ {line}" for line in words[:3]))
         self.warning.setToolTip("\n".join(words))
         self.warning.setVisible(bool(words))
         self._on_form()
+
+    def _noted_step(self, stack: Any) -> float | None:
+        """Return the signed step that somebody wrote into the note beside the stack; what cameras write has no sign to be trusted."""
+        try:
+            note = read_note(stack.source[0]) if stack is not None and stack.source else None
+        except SmlmError:
+            return None
+        return note.z_step_nm if note is not None else None
 
     def _on_form(self) -> None:
         no_instrument = "" if self.session.instrument is not None else "Choose an instrument first; an example is a start"
@@ -208,7 +230,9 @@ class CalibrateWidget(JobWidget):
         self.find_button.setEnabled(not reason)
         reason = reason or self.first.problem or self.others.problem
         self.panel.set_reason(reason)
-        self.calls.set_call(None if reason else lambda: (self.beads.stack(), self.session.instrument, self.plan()))
+        self.calls.set_call(
+            None if reason else lambda: (self.beads.stack(), self.session.instrument, self.plan(), self.session.instrument_path)
+        )
         count = self.marks.count
         self.bead_words.setText("" if count is None else f"{count} bead{'' if count == 1 else 's'} marked")
 
@@ -219,11 +243,20 @@ class CalibrateWidget(JobWidget):
         elif outcome.kind == "done":
             self.marks.show(np.asarray(outcome.value, float).reshape(-1, 2))
 
+    def _on_tick(self, tick: Tick) -> None:
+        if tick.previews and isinstance(tick.previews[-1], np.ndarray):
+            self.fit.setPixmap(grey_pixmap(tick.previews[-1], NARROWEST_PX - 20))
+            self.fit.show()
+
     def _on_end(self, outcome: Outcome) -> None:
+        self.fit.hide()
         if outcome.kind != "done":
             return
         calibration, saved = outcome.value
         self.session.keep_calibration(calibration, saved)
+        # the call that the button made began with the instrument before
+        asked = self._asked
+        self.calls.set_call(lambda: asked)
         layers = self.beads.layers
         for data in lay_calibration(calibration, layers[0] if layers else None):
             self.marks.add_layer(data)
@@ -232,7 +265,7 @@ class CalibrateWidget(JobWidget):
 
     def _show_calibration(self) -> None:
         calibration: Calibration | None = self.session.calibration
-        self.report_button.setVisible(calibration is not None)
-        self.verdict.setVisible(calibration is not None)
+        for part in (self.report_button, self.next_button, self.verdict):
+            part.setVisible(calibration is not None)
         if calibration is not None:
             self.verdict.setText(f"{'✓' if calibration.passed else '⚠'} {calibration.verdict}")

@@ -26,7 +26,7 @@ class CallsBar(QWidget):
     def __init__(self, session: Session, verb: str, output: str) -> None:
         super().__init__()
         self.session, self.verb, self.output = session, verb, output
-        self._call: Callable[[], tuple[Any, Any, Any]] | None = None
+        self._call: Callable[[], tuple[Any, Any, Any, Any]] | None = None
         self.python_button = QPushButton("Copy as Python")
         self.python_button.setToolTip("<qt>Copy a script that does exactly what the button does.</qt>")
         self.command_button = QPushButton("Copy as command line")
@@ -39,8 +39,8 @@ class CallsBar(QWidget):
         self.command_button.clicked.connect(lambda: self.copy(python=False))
         self.set_call(None)
 
-    def set_call(self, call: Callable[[], tuple[Any, Any, Any]] | None) -> None:
-        """Know what the button would do: returns (stack, instrument, plan)."""
+    def set_call(self, call: Callable[[], tuple[Any, Any, Any, Any]] | None) -> None:
+        """Know what the button does: returns (stack, instrument, plan, the file of the instrument or None)."""
         self._call = call
         for button in (self.python_button, self.command_button):
             button.setEnabled(call is not None)
@@ -55,9 +55,9 @@ class CallsBar(QWidget):
         """
         if self._call is None:
             raise SmlmError("Choose images and an instrument first")
-        stack, instrument, plan = self._call()
+        stack, instrument, plan, path = self._call()
         paths = source_paths(stack)
-        place = instrument_file(instrument, self.session.instrument_path, preferences().work_folder)
+        place = instrument_file(instrument, path, preferences().work_folder)
         if not python:
             return on_command_line(self.verb, paths, place, plan, self.output)
         write = reconstruct_in_python if self.verb == "reconstruct" else calibrate_in_python

@@ -15,7 +15,7 @@ from ..layers import FRAMES, PICTURE, noun_of
 from ..overlay import Overlay
 from ..preview import Preview
 from ..samples import example_instruments
-from ..session import session_of, unwrapped
+from ..session import CAME_ALONG, session_of, unwrapped
 from ..settings import preferences
 from ..space import show_in_space
 from ..streaming import Stream
@@ -33,6 +33,8 @@ from .share import SharePanel
 from .steps import StepsBar
 from .views import ViewBar
 
+# single molecules must be seen when the whole field of view is on the screen
+DRAWING = RenderPlan(color_by_depth=True, smallest_sigma_nm=20.0)
 FORM_FIELDS = tuple(name for name in ReconstructPlan.model_fields if name != "model")
 
 
@@ -67,7 +69,7 @@ class ReconstructWidget(JobWidget):
         self.region_button.setToolTip("<qt>Use only the part of the frame under the rectangle last drawn in a Shapes layer.</qt>")
         self.presets = PresetBar(self.session, self.form, ReconstructPlan())
         self.drawing = PlanForm(RenderPlan, ("pixel_nm", "method", "color_by_depth", "smallest_sigma_nm", "depth_step_nm"))
-        self.drawing.set_plan(RenderPlan(color_by_depth=True))
+        self.drawing.set_plan(DRAWING)
         self.draw_button = QPushButton("Draw")
         self.draw_button.setToolTip("<qt>Draw the picture again with these settings.</qt>")
         self.space_button = QPushButton("Show in 3D")
@@ -222,8 +224,8 @@ class ReconstructWidget(JobWidget):
         self.frames.fit_to(self.session.instrument)
         layers = self.frames.layers
         travelling = noun_of(layers[0], "instrument") if layers else None
-        if travelling is not None and self.session.instrument is None:
-            self.session.choose_instrument(travelling, "came with the frames")
+        if travelling is not None and self.session.may_take(travelling):
+            self.session.choose_instrument(travelling, CAME_ALONG)
             return
         instrument = self.session.instrument
         if instrument is not None:
@@ -242,7 +244,7 @@ class ReconstructWidget(JobWidget):
         reason = self.frames.problem() or no_instrument or self.form.problem or self.drawing.problem
         self.panel.set_reason(reason)
         self.live_preview.setEnabled(not reason)
-        self.share.calls.set_call(None if reason else self._call)
+        self.share.calls.set_call(None if reason else lambda: (*self._call(), self.session.instrument_path))
         self.preview.ask()
 
     def _call(self) -> tuple[Any, Any, ReconstructPlan]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QFrame, QScrollArea, QToolButton, QVBoxLayout, QWidget
 
 NARROWEST_PX = 320
@@ -56,3 +59,12 @@ def stacked(*parts: QWidget, margin: int = 0) -> QWidget:
     for part in parts:
         layout.addWidget(part)
     return widget
+
+
+def grey_pixmap(values_yx: NDArray[np.floating], width_px: int) -> QPixmap:
+    """Return an array as a grey picture of a given width."""
+    low, high = np.percentile(values_yx, (1, 99.8))
+    grey = np.ascontiguousarray(np.clip((values_yx - low) / max(high - low, 1e-9) * 255, 0, 255).astype(np.uint8))
+    image = QImage(grey.data, grey.shape[1], grey.shape[0], grey.shape[1], QImage.Format.Format_Grayscale8)
+    # a copy: the image only borrows the array's memory
+    return QPixmap.fromImage(image.copy()).scaledToWidth(width_px)

@@ -26,11 +26,19 @@ class StepsBar(QWidget):
 
     def _show(self) -> None:
         instrument, table = self.session.instrument, self.session.table
-        self._write(self.calibrate, "1 Calibrate", instrument is not None, "Choose or calibrate an instrument")
-        self._write(self.reconstruct, "2 Reconstruct", table is not None, "No molecules found yet")
+        if instrument is None:
+            self._write(self.calibrate, "1 Calibrate", "○", "Missing: choose an instrument or calibrate one")
+        elif instrument.calibration is None:
+            self._write(self.calibrate, "1 Calibrate", "◐", "An instrument is chosen; it was not calibrated with beads")
+        else:
+            self._write(self.calibrate, "1 Calibrate", "✓", "Done: the instrument is calibrated")
+        if table is None:
+            self._write(self.reconstruct, "2 Reconstruct", "○", "Missing: no molecules found yet")
+        else:
+            self._write(self.reconstruct, "2 Reconstruct", "✓", f"Done: {len(table):,} molecules")
 
-    def _write(self, label: QLabel, name: str, done: bool, missing: str) -> None:
-        text = f"{'✓' if done else '○'} {name}"
+    def _write(self, label: QLabel, name: str, mark: str, words: str) -> None:
+        text = f"{mark} {name}"
         label.setText(f"<b>{text}</b>" if self._here in name else text)
-        label.setToolTip("Done" if done else missing)
-        label.setAccessibleName(f"{name}: {'done' if done else missing}")
+        label.setToolTip(words)
+        label.setAccessibleName(f"{name}: {words}")
