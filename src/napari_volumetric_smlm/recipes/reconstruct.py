@@ -27,9 +27,9 @@ from ..errors import ModelError
 from .devices import chosen_device
 from .photons import check_cameras, excess_noise, frames_and_region, noise_floors, read_photons, to_device
 
-# A round of fitting takes time in proportion to the windows' area; with this many pixels it stays well under a second,
+# A round of fitting takes time in proportion to the patches' area; with this many pixels it stays well under a second,
 # which is how soon a cancel must act.
-WINDOW_PX_A_BATCH = 9000
+PATCH_PX_A_BATCH = 30_000
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,8 @@ def _tiles_of_batch(job: Job, batch: range) -> Generator[Part, None, None]:
 
 
 def _frames_a_batch(job: Job) -> int:
-    return max(1, min(job.plan.batch_frames, WINDOW_PX_A_BATCH // job.table.window_px**2))
+    height, width = job.tiling.patch_yx
+    return max(1, min(job.plan.batch_frames, PATCH_PX_A_BATCH // (height * width)))
 
 
 def _columns(job: Job, tile: Tile, batch: range, found: Findings) -> dict[str, NDArray[Any]]:

@@ -17,6 +17,7 @@ SIZES = [(40, 40), (129, 300), (97, 61), (211, 64), (5, 500)]
 @pytest.fixture
 def small_cores(monkeypatch):
     monkeypatch.setattr(tiles, "CORE_PX", 40)
+    monkeypatch.setattr(tiles, "CORE_WINDOWS", 1)
 
 
 @pytest.mark.parametrize("shape", SIZES)

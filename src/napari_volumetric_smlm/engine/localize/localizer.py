@@ -18,7 +18,7 @@ from .findings import Findings, covariance, findings, molecule_errors
 from .refine import SMALLEST_VARIANCE, Linearized, Refiner
 from .reseat import reseat
 from .scene import Patches, State, padding
-from .search import Candidates, MatchedFilter, local_maxima
+from .search import MatchedFilter, local_maxima
 
 STALL_ROUNDS, STALL_GAIN = 3, 5.0  # a patch is done when so many rounds gained less log-likelihood than this
 
@@ -76,8 +76,9 @@ class Localizer:
                 break
             here = self.refiner.linearize(patches, state)
         for _ in range(4):
+            here = self.refiner.linearize(patches, state)
             for _ in range(8):  # in small bites, so that a cancel acts soon
-                here, converged = self.refiner.refine(patches, state, 4)
+                here, converged = self.refiner.refine(patches, state, 4, here=here)
                 yield len(state.photons_m)
                 if bool(converged.all()):
                     break
@@ -93,12 +94,9 @@ class Localizer:
         best = here.likelihood_t
         stalled = torch.zeros_like(best)
         for _ in range(self.rules.rounds):
-            found = self._candidates(patches, state, here, active)
-            active &= torch.bincount(found.patch_m, minlength=len(active)) > 0
+            active &= yield from self._add_best(patches, state, here, active)
             if not bool(active.any()):
                 break
-            blur = torch.full_like(found.photons_m, self.blur_nm)
-            state.add(found.patch_m, found.position_m3, found.photons_m, blur)
             here = self.refiner.refine(patches, state, 3)[0]
             here = self._judge(patches, state, here, 0.5 * self.rules.threshold)
             yield len(state.photons_m)
@@ -131,17 +129,21 @@ class Localizer:
             coefficients_tvn=coefficients.flatten(-2), strength_tv=torch.full((t, c), 1.0, device=device),
         )  # fmt: skip
 
-    def _candidates(self, patches: Patches, state: State, here: Linearized, active: Tensor) -> Candidates:
-        """Places that gain enough, in active patches only."""
-        rows = active.nonzero()[:, 0]
-        gain, photons = self.gains(patches.select(rows), here.mean_tvyx[rows])
-        best = gain.flatten(1).max(1).values
-        smallest = torch.clamp(self.rules.share_of_best * best, min=self.rules.add_threshold)
-        full = torch.bincount(state.patch_m, minlength=len(active))[rows] >= self.rules.largest_count
-        smallest = torch.where(full, torch.full_like(smallest, torch.inf), smallest)
-        found = local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], (smallest, self.rules.apart_nm))
-        found.patch_m = rows[found.patch_m]
-        return found
+    def _add_best(self, patches: Patches, state: State, here: Linearized, active: Tensor) -> Generator[int, None, Tensor]:
+        """Add the molecules that gain enough to active patches, and return which patches got some; one at a time, so that maps stay small."""
+        counts = torch.bincount(state.patch_m, minlength=len(active)).tolist()
+        added = torch.zeros_like(active)
+        for t in active.nonzero()[:, 0].tolist():
+            one = torch.tensor([t], device=active.device)
+            gain, photons = self.gains(patches.select(one), here.mean_tvyx[one])
+            smallest = (self.rules.share_of_best * gain.max()).clamp(min=self.rules.add_threshold)
+            found = local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], (smallest[None], self.rules.apart_nm))
+            room = max(0, self.rules.largest_count - counts[t])
+            light = found.photons_m[:room]
+            state.add(torch.full_like(found.patch_m[:room], t), found.position_m3[:room], light, torch.full_like(light, self.blur_nm))
+            added[t] = len(light) > 0
+            yield len(state.photons_m)
+        return added
 
     def gains(self, patches: Patches, mean_tvyx: Tensor) -> tuple[Tensor, Tensor]:
         """Gain and photons of one more molecule anywhere, (T, d, y, x)."""

@@ -106,8 +106,10 @@ class Refiner:
             parts.append(images.by_blur * n)
         return torch.stack(parts, 1)
 
-    def refine(self, patches: Patches, state: State, iterations: int, tolerance: float = 0.02) -> tuple[Linearized, Tensor]:
-        """Improve the state in place.
+    def refine(
+        self, patches: Patches, state: State, iterations: int, tolerance: float = 0.02, here: Linearized | None = None
+    ) -> tuple[Linearized, Tensor]:
+        """Improve the state in place; `here` is its linearization where that is known.
 
         Returns
         -------
@@ -115,7 +117,7 @@ class Refiner:
         """
         damping = torch.full((len(patches.photons_tvyx),), 1e-3)
         converged = torch.zeros(len(damping), dtype=torch.bool)
-        here = self.linearize(patches, state)
+        here = self.linearize(patches, state) if here is None else here
         for _ in range(iterations):
             steps, sizes = self._steps(here, damping)
             converged |= sizes < tolerance
@@ -123,7 +125,7 @@ class Refiner:
                 break
             trial = self._moved(state, steps, converged)
             there = self.linearize(patches, trial)
-            better = (there.likelihood_t >= here.likelihood_t - 1e-3).cpu() & ~converged
+            better = (there.likelihood_t >= here.likelihood_t - 1e-3).cpu() | converged  # those that stay are where they were
             damping = torch.where(better, (damping * 0.2).clamp(min=1e-6), (damping * 10 + 1e-3).clamp(max=1e6))
             converged |= ~better & (damping > 1e4)
             if bool(better.all()):
@@ -131,7 +133,7 @@ class Refiner:
                 here = there
             elif bool(better.any()):
                 _take(state, trial, better)
-                here = self.linearize(patches, state)
+                here = _mixed(here, there, better)
         return here, converged
 
     def _steps(self, here: Linearized, damping: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -203,6 +205,18 @@ def _molecule_blocks(weighted: Tensor, jacobian: Tensor, own: Tensor, corner_mv:
         blocks[i_list, j_list] = pairs
         blocks[j_list, i_list] = pairs.transpose(1, 2)
     return blocks.permute(0, 2, 1, 3).reshape(m * p, m * p)
+
+
+def _mixed(here: Linearized, there: Linearized, taken: Tensor) -> Linearized:
+    """Linearization of a state that takes some patches from `there`."""
+    pick = lambda a, b: [y if t else x for x, y, t in zip(a, b, taken.tolist(), strict=True)]  # noqa: E731
+    taken = taken.to(here.mean_tvyx.device)
+    return Linearized(
+        torch.where(taken, there.likelihood_t, here.likelihood_t),
+        pick(here.gradient_t, there.gradient_t),
+        pick(here.fisher_t, there.fisher_t),
+        torch.where(taken[:, None, None, None], there.mean_tvyx, here.mean_tvyx),
+    )
 
 
 def _take(state: State, trial: State, patches: Tensor) -> None:

@@ -50,27 +50,28 @@ class MatchedFilter:
 
         score = (n - mu) / v and weight = 1 / v on the patches without padding.
         """
-        numerator = denominator = torch.zeros((), device=score_tvyx.device)
-        for v in range(len(patches.pixel_v)):
-            num, den = self._view_sums(score_tvyx[:, v], weight_tvyx[:, v], v)
-            numerator, denominator = numerator + self._to_first_view(num, v, patches), denominator + self._to_first_view(den, v, patches)
-        photons = numerator / denominator.clamp(min=1e-12)
-        gain = torch.where(photons > 0, numerator**2 / (2 * denominator.clamp(min=1e-12)), torch.zeros_like(photons))
+        numerator, denominator = self._view_sums(score_tvyx[:, 0], weight_tvyx[:, 0], 0)
+        for v in range(1, len(patches.pixel_v)):
+            more = self._view_sums(score_tvyx[:, v], weight_tvyx[:, v], v)
+            numerator += self._to_first_view(more[0], v, patches)
+            denominator += self._to_first_view(more[1], v, patches)
+        # in place where it can be: these maps are the largest arrays of a localization
+        photons = torch.div(numerator, denominator.clamp_(min=1e-12), out=denominator)
+        gain = numerator.mul_(photons.clamp(min=0)).mul_(0.5)
         return gain, photons
 
     def _view_sums(self, score: Tensor, weight: Tensor, v: int) -> tuple[Tensor, Tensor]:
         """Numerator and denominator of one view, (T, d, y, x), with the constant projected out."""
         sums = lambda image, kernel: correlate(image[:, None], kernel[None], self.padded, self.shape_yx)  # noqa: E731
         s, w = image_spectrum(score, self.padded), image_spectrum(weight, self.padded)
-        rh, wh, whh = sums(s, self._kernel[:, v]), sums(w, self._kernel[:, v]), sums(w, self._square[:, v])
-        r1, w1 = sums(s, self._window[:, 0]), sums(w, self._window[:, 0])
-        share = wh / w1.clamp(min=1e-9)
-        return rh - share * r1, (whh - share * wh).clamp(min=0)
+        r1, w1 = sums(s, self._window[:, 0]), sums(w, self._window[:, 0]).clamp_(min=1e-9)
+        wh = sums(w, self._kernel[:, v])
+        share = wh / w1
+        denominator = sums(w, self._square[:, v]).addcmul_(share, wh, value=-1).clamp_(min=0)
+        return sums(s, self._kernel[:, v]).addcmul_(share, r1, value=-1), denominator
 
     def _to_first_view(self, image: Tensor, v: int, patches: Patches) -> Tensor:
-        """Resample a view's map so that pixel (y, x) is the place of the first view's pixel (y, x)."""
-        if v == 0:
-            return image
+        """Resample a further view's map so that pixel (y, x) is the place of the first view's pixel (y, x)."""
         height, width = self.shape_yx
         y = torch.arange(height, device=image.device, dtype=image.dtype) * patches.pixel_v[0]
         x = torch.arange(width, device=image.device, dtype=image.dtype) * patches.pixel_v[0]

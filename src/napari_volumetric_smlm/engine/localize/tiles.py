@@ -15,7 +15,8 @@ from torch import Tensor
 from ..optics.table import PsfTable
 from .scene import Patches, cut_padded, padding
 
-CORE_PX = 512
+# Smaller cores waste time on margins, larger ones on the joint matrix of very many molecules.
+CORE_PX, CORE_WINDOWS = 256, 8
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ class Tiling:
     @classmethod
     def of_frame(cls, shape_yx: tuple[int, int], window_px: int) -> Tiling:
         """Cut a frame; one that is hardly larger than a core and its margins stays whole."""
-        margin = window_px // 2 + 8
+        margin, core = window_px // 2 + 8, max(CORE_PX, CORE_WINDOWS * window_px)
         cuts, sizes = [], []
         for n in shape_yx:
-            parts = 1 if n <= CORE_PX + margin else round(n / CORE_PX)
+            parts = 1 if n <= core + margin else round(n / core)
             edges = [round(k * n / parts) for k in range(parts + 1)]
             longest = max(b - a for a, b in pairwise(edges))
             size = min(n, longest + 2 * margin)
