@@ -130,7 +130,7 @@ class Localizer:
         )  # fmt: skip
 
     def _add_best(self, patches: Patches, state: State, here: Linearized, active: Tensor) -> Generator[int, None, Tensor]:
-        """Add the molecules that gain enough to active patches, and return which patches got some; one at a time, so that maps stay small."""
+        """Add what gains enough to active patches and return which got some; one patch at a time, so that the maps stay small."""
         counts = torch.bincount(state.patch_m, minlength=len(active)).tolist()
         added = torch.zeros_like(active)
         for t in active.nonzero()[:, 0].tolist():
