@@ -5,17 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 from .layers import noun_of
-from .session import Session, session_of
 
-RECONSTRUCT = "Reconstruct"
-PLUGIN = "napari-volumetric-smlm"
+RECONSTRUCT, CALIBRATE = "Reconstruct", "Instrument and calibration"
+DISPLAY_NAME = "Volumetric SMLM"
+
+
+def _reconstruct() -> Any:
+    from .widgets.reconstruct import ReconstructWidget
+
+    return ReconstructWidget
+
+
+def _calibrate() -> Any:
+    from .widgets.calibrate import CalibrateWidget
+
+    return CalibrateWidget
+
+
+WIDGETS = {RECONSTRUCT: _reconstruct, CALIBRATE: _calibrate}
 
 
 def open_widget(viewer: Any, name: str = RECONSTRUCT) -> Any:
     """Open one of our widgets, or bring the open one to the front; return it."""
-    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
-    dock.show()
-    dock.raise_()
+    from qtpy.QtWidgets import QDockWidget
+
+    # the name under which the Plugins menu looks for it: one dock, however it was opened
+    title = f"{name} ({DISPLAY_NAME})"
+    widget = viewer.window.dock_widgets.get(title)
+    if widget is None:
+        widget = WIDGETS[name]()(viewer)
+        viewer.window.add_dock_widget(widget, name=title, area="right")
+    dock = widget
+    while dock is not None and not isinstance(dock, QDockWidget):
+        dock = dock.parent()
+    if dock is not None:
+        dock.show()
+        dock.raise_()
     return widget
 
 
@@ -29,25 +54,28 @@ def import_file() -> None:
 def export_table() -> None:
     """Ask for a name and write the table of the selected layer, else the last result."""
     viewer = _viewer()
-    if viewer is not None and _take_selected(session_of(viewer), viewer):
+    if viewer is not None and _take_selected(viewer):
         open_widget(viewer).share.ask()
 
 
 def draw_selected() -> None:
     """Draw the table of the selected layer, else the last result."""
     viewer = _viewer()
-    if viewer is not None and _take_selected(session_of(viewer), viewer):
+    if viewer is not None and _take_selected(viewer):
         open_widget(viewer).draw()
 
 
 def show_selected_in_space() -> None:
     """Show the table of the selected layer, else the last result, in three dimensions."""
     viewer = _viewer()
-    if viewer is not None and _take_selected(session_of(viewer), viewer):
+    if viewer is not None and _take_selected(viewer):
         open_widget(viewer).show_space()
 
 
-def _take_selected(session: Session, viewer: Any) -> bool:
+def _take_selected(viewer: Any) -> bool:
+    from .session import session_of
+
+    session = session_of(viewer)
     active = viewer.layers.selection.active
     table = noun_of(active, "table") if active is not None else None
     if table is not None and table is not session.table:

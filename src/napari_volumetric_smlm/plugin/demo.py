@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-OLDEST_NAPARI = (0, 9)
+from .napari_version import napari_problem
+
 SIZE_PX = (1300, 880)
 LONGEST_S = 600.0
 
@@ -19,12 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m napari_volumetric_smlm.plugin.demo", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="Folder that `vsmlm demo` filled; left out = do the main job on sample data.")
     parser.add_argument("--sample", default="astigmatic", help="Sample for the main job (default: astigmatic).")
-    parser.add_argument(
-        "--screenshot", type=Path, metavar="FILE.png", help="Take a screenshot and end, instead of leaving the window open."
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="Folder for screenshot.png; the same as --screenshot FOLDER/screenshot.png."
-    )
+    parser.add_argument("--screenshot", type=Path, metavar="FILE.png", help="Take a screenshot and end.")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="Like --screenshot FOLDER/screenshot.png.")
     parser.add_argument("--no-window", action="store_true", help="Only say whether the window could open.")
     args = parser.parse_args(argv)
     reason = why_not()
@@ -42,14 +39,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def why_not() -> str:
     """Say why napari's window cannot open here; empty when it can."""
-    try:
-        from importlib.metadata import PackageNotFoundError, version
-
-        found = version("napari")
-    except PackageNotFoundError:
-        return "napari is not installed: the window is left out. pip install 'napari>=0.9' PySide6-Essentials"
-    if tuple(int(part) for part in found.split(".")[:2] if part.isdigit()) < OLDEST_NAPARI:
-        return f"napari {found} is installed, 0.9 or newer is needed: the window is left out. pip install --upgrade napari"
+    problem = napari_problem()
+    if problem:
+        return f"The window is left out: {problem}"
     offscreen = os.environ.get("QT_QPA_PLATFORM", "") in ("offscreen", "minimal")
     linux_without = sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     if offscreen or linux_without:

@@ -46,11 +46,17 @@ class Overlay(QObject):
         self.frame = 0
         self.shown = Localizations.empty()
         self._preview: tuple[int, Localizations] | None = None
+        self._listening = True
         session.viewer.dims.events.current_step.connect(self._on_step)
         session.table_changed.connect(self.refresh)
 
     def disconnect_viewer(self) -> None:
-        """Stop listening to the viewer."""
+        """Stop listening to session and viewer."""
+        if self._listening:
+            self._listening = False
+            self.session.table_changed.disconnect(self.refresh)
+        else:
+            return
         if self.session.viewer is not None:
             self.session.viewer.dims.events.current_step.disconnect(self._on_step)
 

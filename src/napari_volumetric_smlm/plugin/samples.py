@@ -8,6 +8,7 @@ from typing import Any
 
 from ..io import examples
 from ..io.samples import open_sample, sample_instrument, sample_truth
+from .actions import CALIBRATE, RECONSTRUCT, open_widget
 from .layers import LayerData, lay_stack, lay_table
 
 Hook = Callable[[], list[LayerData]]
@@ -21,7 +22,7 @@ def example_instruments() -> dict[str, Path]:
 def _stack_hook(name: str) -> Hook:
     def open_layers() -> list[LayerData]:
         stack = open_sample(name)
-        _open_widget_soon("Instrument and calibration" if stack.kind == "beads" else "Reconstruct")
+        _open_widget_soon(CALIBRATE if stack.kind == "beads" else RECONSTRUCT)
         return lay_stack(stack, sample_instrument(name))
 
     open_layers.__doc__ = f"Open the sample {name} and the widget to work on it."
@@ -48,8 +49,6 @@ def _open_widget_soon(name: str) -> None:
     if viewer is None:
         return
     from qtpy.QtCore import QTimer
-
-    from .actions import open_widget
 
     # not before this hook has returned and napari has added the layers
     QTimer.singleShot(0, lambda: open_widget(viewer, name))

@@ -43,6 +43,8 @@ class CalibrateWidget(JobWidget):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # type: ignore[name-defined]  # noqa: F821
         super().__init__()
+        if self.problem:
+            return
         self.viewer = unwrapped(viewer)
         self.session = session_of(viewer)
         self.importer = Importer(self.session, self)
@@ -91,6 +93,12 @@ class CalibrateWidget(JobWidget):
         """Return everything that may run."""
         return [self.panel, self.finder, self.importer.job, self.report.job]
 
+    def leave(self) -> None:
+        """Stop the jobs, and listen no longer to session and viewer."""
+        super().leave()
+        self.beads.disconnect_viewer()
+        self.marks.disconnect_viewer()
+
     def _lay_out(self) -> None:
         self.setMinimumWidth(NARROWEST_PX)
         row = QWidget()
@@ -125,8 +133,8 @@ class CalibrateWidget(JobWidget):
 
     def _connect(self) -> None:
         self.beads.picked.connect(self._on_source)
-        self.session.instrument_changed.connect(self._on_source)
-        self.session.calibration_changed.connect(self._show_calibration)
+        self.link(self.session.instrument_changed, self._on_source)
+        self.link(self.session.calibration_changed, self._show_calibration)
         self.first.changed.connect(self._on_form)
         self.others.changed.connect(self._on_form)
         self.marks.changed.connect(self._on_form)
@@ -160,12 +168,12 @@ class CalibrateWidget(JobWidget):
     def run(self) -> None:
         """Start with what the forms say."""
         try:
-            plan, stack, instrument = self._call()
+            stack, instrument, plan, path = self._call()
         except SmlmError as error:
             self.panel.show_error(error)
             return
         chosen = preferences()
-        self._asked = (stack, instrument, plan, self.session.instrument_path)
+        self._asked = (stack, instrument, plan, path)
         self.panel.run(lambda: calibrate_job([stack], instrument, plan, chosen))
 
     def find_beads(self) -> None:
@@ -189,11 +197,11 @@ class CalibrateWidget(JobWidget):
             self.report.show()
             self.report.raise_()
 
-    def _call(self) -> tuple[Any, Any, Any]:
+    def _call(self) -> tuple[Any, Any, Any, Any]:
         instrument = self.session.instrument
         if instrument is None:
             raise SmlmError("Choose an instrument first")
-        return self.plan(), self.beads.stack(), instrument
+        return self.beads.stack(), instrument, self.plan(), self.session.instrument_path
 
     def _on_source(self) -> None:
         self.beads.fit_to(self.session.instrument)
@@ -230,9 +238,7 @@ class CalibrateWidget(JobWidget):
         self.find_button.setEnabled(not reason)
         reason = reason or self.first.problem or self.others.problem
         self.panel.set_reason(reason)
-        self.calls.set_call(
-            None if reason else lambda: (self.beads.stack(), self.session.instrument, self.plan(), self.session.instrument_path)
-        )
+        self.calls.set_call(None if reason else self._call)
         count = self.marks.count
         self.bead_words.setText("" if count is None else f"{count} bead{'' if count == 1 else 's'} marked")
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QLabel, QPlainTextEdit, QProgressBar, QPushButton, QT
 
 from ...domain.runs import Progress
 from ...errors import SmlmError
+from ..napari_version import napari_problem
 from ..report import Log
 from ..workers import Job, Outcome, Recipe, State, Tick
 
@@ -170,15 +171,37 @@ class JobWidget(QWidget):
     Closing a dock by its title bar sends no close event; the widget merely loses its parent. Viewer closing ends in the same.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.problem = napari_problem()
+        self._links: list[tuple[Any, Callable[..., Any]]] = []
+        if self.problem:
+            label = QLabel(f"This plugin cannot work here: {self.problem}")
+            label.setWordWrap(True)
+            label.setMargin(12)
+            QVBoxLayout(self).addWidget(label)
+
     def jobs(self) -> list[JobPanel | Job]:
         """Return everything that may run."""
         return []
 
+    def link(self, signal: Any, slot: Callable[..., Any]) -> None:
+        """Connect to something that outlives this widget; `leave` disconnects it."""
+        signal.connect(slot)
+        self._links.append((signal, slot))
+
+    def leave(self) -> None:
+        """Stop the jobs, and listen no longer to session and viewer."""
+        for job in self.jobs():
+            job.close_job() if isinstance(job, JobPanel) else job.abandon()
+        links, self._links = self._links, []
+        for signal, slot in links:
+            signal.disconnect(slot)
+
     def event(self, event: QEvent) -> bool:
         """Watch for the loss of the parent."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            for job in self.jobs():
-                job.close_job() if isinstance(job, JobPanel) else job.abandon()
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None and not self.problem:
+            self.leave()
         return bool(super().event(event))
 
 

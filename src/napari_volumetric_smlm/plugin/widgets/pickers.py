@@ -52,6 +52,9 @@ class LayerPicker(QComboBox):
 
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer."""
+        for layer in self._layers:
+            layer.events.name.disconnect(self._rename)
+        self._layers = []
         events = self.viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.disconnect(self._refill)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout
 
 from ...domain.plans import ReconstructPlan, RenderPlan
 from ...errors import SmlmError
 from ..forms import PlanForm
-from ..jobs import Result, explain_job, finish_job, reconstruct_job
-from ..layers import FRAMES, PICTURE, noun_of
+from ..jobs import Result, finish_job, reconstruct_job
+from ..layers import PICTURE, noun_of
 from ..overlay import Overlay
-from ..preview import Preview
 from ..samples import example_instruments
 from ..session import CAME_ALONG, session_of, unwrapped
 from ..settings import preferences
@@ -28,6 +27,7 @@ from .log import LogPanel
 from .molecules import MoleculeTable
 from .pickers import InstrumentPicker
 from .presets import PresetBar
+from .preview_box import PreviewBox
 from .sections import NARROWEST_PX, Section, scrolling, stacked
 from .share import SharePanel
 from .steps import StepsBar
@@ -43,6 +43,8 @@ class ReconstructWidget(JobWidget):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # type: ignore[name-defined]  # noqa: F821
         super().__init__()
+        if self.problem:
+            return
         self.viewer = unwrapped(viewer)
         self.session = session_of(viewer)
         self.overlay = Overlay(self.session)
@@ -56,14 +58,6 @@ class ReconstructWidget(JobWidget):
         self.warning = QLabel()
         self.warning.setWordWrap(True)
         self.views = ViewBar()
-        self.live_preview = QCheckBox("Live preview of this frame")
-        self.live_preview.setToolTip(
-            "<qt>Find the molecules of the current frame again whenever a setting or the frame changes, "
-            "with what was found and what is left over as layers.</qt>"
-        )
-        self.preview_state = QLabel()
-        self.preview_state.setWordWrap(True)
-        self.preview_state.hide()
         self.form = PlanForm(ReconstructPlan, FORM_FIELDS)
         self.region_button = QPushButton("Region from rectangle")
         self.region_button.setToolTip("<qt>Use only the part of the frame under the rectangle last drawn in a Shapes layer.</qt>")
@@ -76,7 +70,7 @@ class ReconstructWidget(JobWidget):
         self.space_button.setToolTip("<qt>Open a second window with the molecules as a volume and as points, coloured by depth.</qt>")
         self.molecules = MoleculeTable()
         self.share = SharePanel(self.session, self)
-        self.preview = Preview(self._wish_preview, self)
+        self.preview = PreviewBox(self.overlay, self.views, self._call, lambda: self.panel.job.busy)
         self.finisher = Job(self)
         self._lay_out()
         self._connect()
@@ -84,7 +78,13 @@ class ReconstructWidget(JobWidget):
 
     def jobs(self) -> list[JobPanel | Job]:
         """Return everything that may run."""
-        return [self.panel, self.preview.job, self.finisher, self.importer.job, self.share.job]
+        return [self.panel, self.preview.preview.job, self.finisher, self.importer.job, self.share.job]
+
+    def leave(self) -> None:
+        """Stop the jobs, and listen no longer to session and viewer."""
+        super().leave()
+        self.frames.disconnect_viewer()
+        self.overlay.disconnect_viewer()
 
     def _lay_out(self) -> None:
         self.setMinimumWidth(NARROWEST_PX)
@@ -97,8 +97,7 @@ class ReconstructWidget(JobWidget):
             self.warning,
             self.panel,
             self.views,
-            self.live_preview,
-            self.preview_state,
+            self.preview,
             Section("Settings", stacked(self.form, self.region_button, self.presets)),
             Section("Molecules", self.molecules, opened=True),
             Section("Picture", stacked(self.drawing, self.draw_button, self.space_button)),
@@ -113,8 +112,8 @@ class ReconstructWidget(JobWidget):
 
     def _connect(self) -> None:
         self.frames.picked.connect(self._on_source)
-        self.session.instrument_changed.connect(self._on_source)
-        self.session.table_changed.connect(self._on_table)
+        self.link(self.session.instrument_changed, self._on_source)
+        self.link(self.session.table_changed, self._on_table)
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
         self.panel.ticked.connect(lambda tick: self.stream.take(tick, self.panel.job.seconds, self.views.role == PICTURE))
@@ -128,11 +127,6 @@ class ReconstructWidget(JobWidget):
         self.draw_button.clicked.connect(self.draw)
         self.space_button.clicked.connect(self.show_space)
         self.views.chosen.connect(self.overlay.show_only)
-        self.live_preview.toggled.connect(self.preview.enable)
-        self.preview.arrived.connect(self._on_preview)
-        self.preview.failed.connect(lambda error: self._say_preview(f"⚠ {error}"))
-        self.preview.busy_changed.connect(lambda busy: self._say_preview("Looking for molecules ..." if busy else ""))
-        self.overlay.frame_changed.connect(lambda frame: self.preview.ask())
         self.overlay.molecules_shown.connect(self._on_molecules)
         self.molecules.jumped.connect(self.overlay.jump)
         self.molecules.scope_changed.connect(self._show_rows)
@@ -154,7 +148,7 @@ class ReconstructWidget(JobWidget):
         chosen = preferences()
         self._asked = (stack, instrument, plan)
         self.session.memory.store_plan(plan, instrument.fingerprint)
-        self.preview.cancel()
+        self.preview.preview.cancel()
         self.overlay.prepare()
         self.stream.begin(stack)
         self.panel.run(lambda: reconstruct_job(stack, instrument, plan, drawing, chosen))
@@ -243,35 +237,11 @@ class ReconstructWidget(JobWidget):
         no_instrument = "" if self.session.instrument is not None else "Choose an instrument, or calibrate one first"
         reason = self.frames.problem() or no_instrument or self.form.problem or self.drawing.problem
         self.panel.set_reason(reason)
-        self.live_preview.setEnabled(not reason)
         self.share.calls.set_call(None if reason else lambda: (*self._call(), self.session.instrument_path))
-        self.preview.ask()
+        self.preview.allow(not reason)
 
     def _call(self) -> tuple[Any, Any, ReconstructPlan]:
         return self.frames.stack(), self.session.instrument, self.form.plan()
-
-    def _wish_preview(self) -> Any:
-        if self.panel.job.busy or not self.live_preview.isEnabled():
-            return None
-        try:
-            stack, instrument, plan = self._call()
-        except SmlmError:
-            return None
-        frame, chosen = self.overlay.frame, preferences()
-        return plan.region_yx_px, lambda: explain_job(stack, instrument, plan, frame, chosen)
-
-    def _on_preview(self, region: tuple[int, ...] | None, explanation: Any) -> None:
-        self.overlay.show_preview(explanation, (region[0], region[1]) if region is not None else (0, 0))
-        if self.views.role == PICTURE:
-            self.views.choose(FRAMES)
-        else:
-            self.overlay.show_only(self.views.role)
-        count = len(explanation.localizations)
-        self._say_preview(f"{count} molecule{'' if count == 1 else 's'} in frame {explanation.frame} with these settings")
-
-    def _say_preview(self, text: str) -> None:
-        self.preview_state.setText(text)
-        self.preview_state.setVisible(bool(text))
 
     def _on_table(self) -> None:
         self.overlay.prepare() if self.session.table is not None and self.overlay.frames else None
