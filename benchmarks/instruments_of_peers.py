@@ -60,9 +60,7 @@ class PeerSetting:
             stretch = self.stretch(len(mask.phase_rad_yx))
             mask = mask.model_copy(update={"fourier_lens_mm": self.fourier_lens_mm / stretch})
             pixel_nm = self.pitch_nm(len(mask.phase_rad_yx)) / stretch
-        camera = Camera(
-            pixel_um=pixel_nm * MAGNIFICATION * 1e-3, offset_counts=self.offset_counts, read_noise_e=self.read_noise_e
-        )
+        camera = Camera(pixel_um=pixel_nm * MAGNIFICATION * 1e-3, offset_counts=self.offset_counts, read_noise_e=self.read_noise_e)
         return Instrument(
             name=f"{self.name} ({'as drawn' if as_drawn else 'as written'})",
             objective=Objective(numerical_aperture=1.45, magnification=MAGNIFICATION, immersion_index=1.518),

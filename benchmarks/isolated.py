@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from instruments_of_peers import HIGH_SNR, STORM
 from numpy.typing import NDArray
 
+from instruments_of_peers import HIGH_SNR, STORM
 from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.instrument import Camera, Instrument, Objective, View
 from napari_volumetric_smlm.domain.molecules import Localizations

@@ -1,0 +1,178 @@
+"""Molecules without training beside a trained network's, on the network's own frames: python benchmarks/deepstorm3d.py --data DIR.
+
+DIR has the layout of `../shared/data/peers/deepstorm3d` (see its README): folders high_snr_N and storm_N with frames.tif, truth.csv and
+peer.csv, and the two phase masks. Both tables meet the same scorer: pairs within 150 nm in 3D, as many as possible and then the
+shortest (Hungarian), true molecules too dim for the setting neutral. The interval of the Jaccard index is a bootstrap over frames
+(95 %). Rows run one after the other; seconds a frame is the median over batches.
+
+The frames were drawn on a pupil grid that is not quite the written one; `instruments_of_peers` says how it is represented.
+`--written-model` leaves that out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from instruments_of_peers import SETTINGS, PeerSetting
+from napari_volumetric_smlm.domain.molecules import Localizations
+from napari_volumetric_smlm.domain.plans import EvaluatePlan
+from napari_volumetric_smlm.domain.runs import Evaluation, Progress
+from napari_volumetric_smlm.engine.assemble.score import score
+from napari_volumetric_smlm.io.stacks import open_stack
+from napari_volumetric_smlm.io.tables import read_table
+from napari_volumetric_smlm.recipes import finish
+from napari_volumetric_smlm.recipes.evaluate import evaluate
+from napari_volumetric_smlm.recipes.reconstruct import reconstruct
+
+PEERS = Path(__file__).resolve().parents[1] / "../shared/data/peers/deepstorm3d"
+GATE_NM = 150.0
+LEAST_JACCARD = {("high_snr", 1): 0.97, ("high_snr", 10): 0.95, ("high_snr", 20): 0.92}
+LARGEST_RMSE_SHARE, MOST_SECONDS = 0.9, 3.0
+BOOTSTRAPS = 4000
+
+
+def rows_of(data: Path, chosen: list[str] | None, only: list[str]) -> list[tuple[str, PeerSetting, int]]:
+    """Folders that can be scored: name, setting and molecules a frame, sorted."""
+    rows = []
+    for folder in sorted(path for path in data.iterdir() if (path / "frames.tif").is_file()):
+        setting, _, number = folder.name.rpartition("_")
+        if setting in SETTINGS and number.isdigit() and setting in only and (chosen is None or folder.name in chosen):
+            rows.append((folder.name, SETTINGS[setting], int(number)))
+    return rows
+
+
+def interval(truth: Localizations, found: Localizations, plan: EvaluatePlan, frames: int) -> tuple[float, float]:
+    """95 % interval of the Jaccard index when frames are drawn anew."""
+    counts = np.zeros((frames, 2))
+    for t in range(frames):
+        one = score(truth.select(truth["frame"] == t), found.select(found["frame"] == t), plan)
+        counts[t] = one.true_positives, one.true_positives + one.false_positives + one.false_negatives
+    draws = np.random.default_rng(0).integers(0, frames, (BOOTSTRAPS, frames))
+    sums = counts[draws].sum(1)
+    low, high = np.quantile(sums[:, 0] / np.maximum(sums[:, 1], 1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def measure(folder: Path, setting: PeerSetting, as_drawn: bool, most_frames: int | None) -> dict[str, Any]:
+    """Reconstruct one row and score both tables."""
+    instrument = setting.instrument(folder.parent, as_drawn)
+    stack = open_stack(folder / "frames.tif").model_copy(update={"kind": "frames"})
+    frames = min(stack.frame_count, most_frames or stack.frame_count)
+    marks: list[tuple[float, int]] = []
+
+    def note(progress: Progress) -> None:
+        if progress.preview is not None or not marks:
+            marks.append((time.perf_counter(), progress.done))
+
+    result = finish(reconstruct(stack, instrument, setting.plan.model_copy(update={"last_frame": frames - 1})), note)
+    found = result.localizations
+    # the first mark is the start of the preparation, so the first batch carries it
+    seconds = [(b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise(marks)]
+    if as_drawn:
+        found = setting.to_truth_nm(found, instrument)
+    tables = {"ours": found, "peer": read_table(folder / "peer.csv")}
+    truth = read_table(folder / "truth.csv")
+    truth = truth.select(truth["frame"] < frames)
+    plan = EvaluatePlan(gate_nm=GATE_NM, dim_below_photons=setting.dim_below_photons)
+    scores: dict[str, Any] = {}
+    for name, table in tables.items():
+        table = table.select(table["frame"] < frames)
+        scores[name] = evaluate(truth, table, plan).model_dump() | {"jaccard_interval": interval(truth, table, plan, frames)}
+    return {"frames": frames, "seconds_a_frame": float(np.median(seconds)), "seconds": result.seconds,
+            "window_px": found.provenance["window_px"], **scores}  # fmt: skip
+
+
+def bars(results: dict[str, dict[str, Any]]) -> list[tuple[str, bool]]:
+    """Every bar that the rows can be held to, in words, and whether it is met."""
+    found = []
+    for name, row in results.items():
+        setting, _, number = name.rpartition("_")
+        n, ours, peer = int(number), row["ours"], row["peer"]
+        if (setting, n) in LEAST_JACCARD:
+            least = LEAST_JACCARD[setting, n]
+            found.append((f"{name}: Jaccard {ours['jaccard']:.3f}, at least {least}", ours["jaccard"] >= least))
+        if setting == "storm" and n in (10, 20):
+            words = f"{name}: Jaccard {ours['jaccard']:.3f}, not below the peer's {peer['jaccard']:.3f}"
+            found.append((words, ours["jaccard"] >= peer["jaccard"]))
+        if setting == "high_snr" and n in (10, 20):
+            for side in ("lateral", "axial"):
+                mine, theirs = ours[f"rmse_{side}_nm"], peer[f"rmse_{side}_nm"]
+                share = mine / theirs
+                words = f"{name}: RMSE {side} {mine:.1f} nm, {share:.2f} of the peer's {theirs:.1f} nm, at most {LARGEST_RMSE_SHARE}"
+                found.append((words, share <= LARGEST_RMSE_SHARE))
+        if n == 20:
+            words = f"{name}: {row['seconds_a_frame']:.2f} s a frame, under {MOST_SECONDS:g}"
+            found.append((words, row["seconds_a_frame"] < MOST_SECONDS))
+    return found
+
+
+def line(name: str, who: str, row: dict[str, Any]) -> str:
+    """One line of the table."""
+    s = Evaluation(**{k: v for k, v in row[who].items() if k in Evaluation.model_fields})
+    low, high = row[who]["jaccard_interval"]
+    z, y, x = s.bias_zyx_nm or (np.nan,) * 3
+    ours = who == "ours"
+    first = f"{name:12} {row['frames']:6}" if ours else " " * 19
+    counts = f"{s.true_positives:5d} {s.false_negatives:6d} {s.false_positives:5d}"
+    errors = f"{s.rmse_lateral_nm or np.nan:8.1f} {s.rmse_axial_nm or np.nan:6.1f} {z:7.1f} {y:5.1f} {x:5.1f}"
+    seconds = f"{row['seconds_a_frame']:8.2f}" if ours else ""
+    return f"{first} {who:5} {counts}  {s.jaccard:.3f} ({low:.2f}-{high:.2f}) {errors} {seconds}"
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, default=PEERS, help="folder with rows and phase masks")
+    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--rows", nargs="+", help="names of the folders to score; default all")
+    parser.add_argument("--frames", type=int, help="only the first frames of each row")
+    parser.add_argument("--written-model", action="store_true", help="fit with the written model instead of the drawn one")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, default=Path("benchmark-output/deepstorm3d.json"))
+    chosen = parser.parse_args()
+    if not chosen.data.is_dir():
+        print(f"{chosen.data}: there is no such folder", file=sys.stderr)
+        return 2
+    rows = rows_of(chosen.data, chosen.rows, chosen.settings)
+    if not rows:
+        print(f"{chosen.data}: no folder such as high_snr_10 or storm_10 with frames.tif was found", file=sys.stderr)
+        return 2
+    torch.set_num_threads(chosen.threads)
+    print(f"{chosen.threads} threads, torch {torch.__version__}, {'written model' if chosen.written_model else 'model as drawn'}")
+    print("row          frames who    pairs missed false  Jaccard (95 %)  RMSE: lateral axial  bias z     y     x  s/frame")
+    results: dict[str, dict[str, Any]] = {}
+    for name, setting, _ in rows:
+        results[name] = measure(chosen.data / name, setting, not chosen.written_model, chosen.frames)
+        print(line(name, "ours", results[name]))
+        print(line(name, "peer", results[name]), flush=True)
+    checked = bars(results)
+    print()
+    for words, met in checked:
+        print(f"{'met   ' if met else 'MISSED'} {words}")
+    about = {"threads": chosen.threads, "torch": torch.__version__, "machine": platform.processor() or platform.machine(),
+             "written_model": chosen.written_model, "frames": chosen.frames, "bars": [list(c) for c in checked]}  # fmt: skip
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    chosen.json.write_text(json.dumps({"about": about, "rows": results}, indent=1, default=_plain))
+    return 0 if all(met for _, met in checked) else 1
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    array: NDArray[Any] = np.asarray(value)
+    return array.tolist()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
