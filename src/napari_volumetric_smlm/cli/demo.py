@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..domain.images import StackNote
 from ..domain.plans import CalibrationPlan, EvaluatePlan, ReconstructPlan, RenderPlan
 from ..errors import OutputError
+from ..io.atomic import replacing
 from ..io.instruments import save_instrument
 from ..io.results import write_png
-from ..io.samples import SAMPLES, open_sample, sample_instrument, sample_truth
+from ..io.samples import SAMPLES, open_sample, sample_instrument, sample_paths, sample_truth
+from ..io.stacks import write_note
 from ..io.tables import write_table
 from .calibrate import lines as calibration_lines
 from .doctor import has_display, napari_problem, version_of
@@ -23,8 +26,8 @@ from .progress import carry_out, duration
 NAME = "demo"
 SUMMARY = "Do the main job on sample data: bead stack and frames to molecules, a picture, and napari's window."
 DETAILS = (
-    "The sample data travel with the package. Writes into a folder: the calibrated instrument and its report, the table of "
-    "molecules, a picture and a screenshot of the window. Lengths are in nm. "
+    "The sample data travel with the package. Writes into a folder: bead stack and frames, the calibrated instrument and its "
+    "report, the table of molecules, a picture and a screenshot of the window. Lengths are in nm. "
     "Without a display it ends with words instead of the window."
 )
 
@@ -59,6 +62,8 @@ def run(args: argparse.Namespace) -> None:
     from ..recipes.render import render_by_depth
     from ..recipes.report import write_report
 
+    _copy_sample(BEADS, folder / "beads.tif")
+    _copy_sample(MOVIE, folder / "frames.tif")
     print(f"1. Calibration: {SAMPLES[BEADS].sentence}")
     beads = open_sample(BEADS)
     plan = CalibrationPlan(z_step_nm=beads.z_step_nm or 0.0, bead_diameter_nm=BEAD_DIAMETER_NM)
@@ -115,3 +120,11 @@ def look(folder: Path) -> str:
         return f"No display was found, so this is a screenshot of it: {screenshot}"
     reason = (ended.stderr.strip().splitlines() or ["no reason was given"])[-1]
     return f"No screenshot ({reason}); vsmlm doctor may tell why. The other results are complete."
+
+
+def _copy_sample(name: str, place: Path) -> None:
+    """Copy the stack of a sample beside the results, with a note that says what it is."""
+    with replacing(place) as part:
+        shutil.copyfile(sample_paths(name)[0], part)
+    stack = open_sample(name)
+    write_note(place, StackNote(kind=stack.kind, pixel_nm=stack.pixel_nm, z_step_nm=stack.z_step_nm, instrument="calibrated.json"))
