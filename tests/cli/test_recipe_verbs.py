@@ -5,11 +5,14 @@ The recipes themselves are stand-ins here; they have their own tests.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import sys
+import tempfile
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,7 +133,7 @@ def test_ctrl_c_before_the_first_frame_writes_nothing(files, stand_in, capsys):
     assert not (files / "out.csv").exists()
 
 
-def test_a_failure_in_the_middle_leaves_an_older_result_alone(files, stand_in, capsys):
+def test_a_failure_in_the_middle_leaves_an_older_result_alone_and_keeps_what_was_found_beside_it(files, stand_in, capsys):
     def failing(stack, instrument, plan):
         yield Progress(stage="localize", done=1, total=5, preview=molecules(0))
         raise EngineError("the fit of frame 1 did not converge; lower the density")
@@ -138,9 +141,75 @@ def test_a_failure_in_the_middle_leaves_an_older_result_alone(files, stand_in, c
     (files / "out.csv").write_text("older result")
     stand_in("reconstruct", failing)
     assert run_reconstruct(files) == 1
-    assert "did not converge" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "did not converge" in err
+    assert "1 molecules of 1 frames, found until then" in err
     assert (files / "out.csv").read_text() == "older result"
     assert list(files.glob("*.part*")) == []
+    table = read_table(files / "out.incomplete.csv")
+    assert table["frame"].tolist() == [0]
+    assert table.provenance["complete"] is False
+    assert "did not converge" in table.provenance["notes"][0]
+
+
+def full_disk(folder):
+    """Return a stand-in for the renaming of files that finds no room in one folder."""
+    rename = Path.replace
+
+    def replace(self, target):
+        if Path(target).parent == folder:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
+
+    return replace
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_disk_that_is_full_at_the_end_costs_no_molecules(files, stand_in, capsys, monkeypatch, tmp_path_factory, stop):
+    def steps(stack, instrument, plan):
+        if stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        return (yield from five_frames(stack, instrument, plan))
+
+    elsewhere = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    monkeypatch.setattr(Path, "replace", full_disk(files))
+    (files / "out.csv").write_text("older result")
+    stand_in("reconstruct", steps)
+    assert run_reconstruct(files) == 1
+    err = capsys.readouterr().err
+    assert "the disk is full; free some space" in err
+    assert "nothing was changed. The table is kept in " in err
+    assert "Traceback" not in err
+    assert (files / "out.csv").read_text() == "older result"
+    assert list(files.glob(".out*")) == []
+    (kept,) = elsewhere.rglob("out.csv")
+    assert str(kept) in err
+    assert len(read_table(kept)) == (1 if stop else 5)
+
+
+def test_a_disk_that_is_full_everywhere_gets_words(files, stand_in, capsys, monkeypatch, tmp_path_factory):
+    def replace(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    elsewhere = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    monkeypatch.setattr(Path, "replace", replace)
+    stand_in("reconstruct", five_frames)
+    assert run_reconstruct(files) == 1
+    err = capsys.readouterr().err
+    assert "the disk is full" in err
+    assert "kept" not in err
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_read_only_folder_is_told_before_the_work_begins(files, stand_in, capsys, monkeypatch):
+    calls = stand_in("reconstruct", five_frames)
+    # who may write everywhere, like root, is not stopped by the folder's rights
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert run_reconstruct(files) == 1
+    assert "is read-only; choose a folder that you may write to" in capsys.readouterr().err
+    assert calls == []
 
 
 @pytest.mark.parametrize(("change", "options", "status", "words"), [

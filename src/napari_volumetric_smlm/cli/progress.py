@@ -91,8 +91,8 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def carry_out(steps: Generator[Progress, None, Result], quiet: bool) -> Result:
-    """Run a recipe to its end with progress on stderr.
+def carry_out(steps: Generator[Progress, None, Result], quiet: bool, watch: Callable[[Progress], object] | None = None) -> Result:
+    """Run a recipe to its end with progress on stderr; `watch` sees every step.
 
     Raises
     ------
@@ -107,6 +107,8 @@ def carry_out(steps: Generator[Progress, None, Result], quiet: bool) -> Result:
         if progress.preview is not None:
             previews.append(progress.preview)
         reporter(progress)
+        if watch is not None:
+            watch(progress)
         if asked:
             raise Stopped(previews, progress.done)
 

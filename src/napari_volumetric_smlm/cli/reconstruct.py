@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+import tempfile
 from pathlib import Path
-from typing import Any
 
 from ..domain.molecules import Localizations
 from ..domain.plans import ReconstructPlan
-from ..errors import TableError
+from ..errors import OutputError, TableError
 from ..io.instruments import load_instrument
 from ..io.tables import FORMATS, write_table
 from ..io.tables.files import BY_SUFFIX
+from ..recipes.record import Collector
 from .files import check_output, note, open_frames
 from .options import add_plan, plan_from
 from .progress import Stopped, carry_out, duration
@@ -45,19 +48,26 @@ def run(args: argparse.Namespace) -> int:
     stack = open_frames(args, args.frames, instrument, "frames")
     from ..recipes.reconstruct import reconstruct
 
+    collector = Collector((stack, instrument, plan))
     try:
-        result = carry_out(reconstruct(stack, instrument, plan), args.quiet)
-    except Stopped as stopped:
-        table = partial_table(stopped.previews, stopped.done)
-        if table is None:
+        result = carry_out(reconstruct(stack, instrument, plan), args.quiet, collector.take)
+    except Stopped:
+        kept = collector.partial("stopped by the user")
+        if kept is None:
             note(args, "stopped before any frame was done; nothing was written")
             return INTERRUPTED
-        made_with = {"plan": plan.model_dump(mode="json"), "instrument_fingerprint": instrument.fingerprint, "source": list(stack.source)}
-        table = table.model_copy(update={"provenance": {**made_with, **table.provenance}})
-        written = write_table(table, args.output, args.format)
-        print(f"Stopped: {len(table):,} molecules of the frames that were done: {written[0]} (marked as incomplete)")
+        written = write_or_rescue(kept.localizations, args.output, args.format)
+        print(f"Stopped: {len(kept.localizations):,} molecules of the frames that were done: {written[0]} (marked as incomplete)")
         return INTERRUPTED
-    written = write_table(result.localizations, args.output, args.format)
+    except Exception as error:
+        kept = collector.partial(f"failed: {error}")
+        if kept is not None:
+            # beside the name that was asked for: an older result there is complete, this one is not
+            place = args.output.with_name(f"{args.output.stem}.incomplete{args.output.suffix}")
+            written = write_or_rescue(kept.localizations, place, args.format)
+            print(f"{len(kept.localizations):,} molecules of {kept.frames_done:,} frames, found until then: {written[0]}", file=sys.stderr)
+        raise
+    written = write_or_rescue(result.localizations, args.output, args.format)
     rate = result.frames_done / result.seconds if result.seconds > 0 else 0.0
     print(
         f"{len(result.localizations):,} molecules in {result.frames_done:,} frames, {duration(result.seconds)} "
@@ -66,16 +76,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def partial_table(previews: list[Any], done: int) -> Localizations | None:
-    """Join the molecules that were told until the stop; None when there were none."""
-    batches = [batch for batch in previews if isinstance(batch, Localizations)]
-    if not batches:
-        return None
-    table = Localizations.joined(batches)
-    record = {
-        **table.provenance,
-        "complete": False,
-        "frames_done": done,
-        "notes": [*table.provenance.get("notes", []), "stopped by the user"],
-    }
-    return table.model_copy(update={"provenance": record})
+def write_or_rescue(table: Localizations, output: Path, format_name: str | None) -> list[Path]:
+    """Write a table; where that fails (full disk, folder gone) put it into the folder for temporary files: hours went into it.
+
+    Raises
+    ------
+    OutputError
+        In any case when the first place failed; it names the second.
+    """
+    try:
+        return write_table(table, output, format_name)
+    except OutputError as error:
+        folder = Path(tempfile.mkdtemp(prefix="vsmlm-rescued-"))
+        try:
+            written = write_table(table, folder / output.name, format_name)
+        except OutputError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise error from None
+        raise OutputError(f"{error}. The table is kept in {written[0]}") from error

@@ -9,8 +9,9 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout
 
 from ...domain.plans import ReconstructPlan, RenderPlan
 from ...errors import SmlmError
+from ...recipes.record import Collector
 from ..forms import PlanForm
-from ..jobs import Result, finish_job, reconstruct_job
+from ..jobs import RESTART, Result, finish_job, reconstruct_job
 from ..layers import PICTURE, noun_of
 from ..overlay import Overlay
 from ..samples import example_instruments
@@ -18,7 +19,7 @@ from ..session import CAME_ALONG, session_of, unwrapped
 from ..settings import preferences
 from ..space import show_in_space
 from ..streaming import Stream
-from ..workers import Job, Outcome
+from ..workers import Job, Outcome, Tick
 from ..world import region_of
 from .frames import StackBox
 from .importing import Importer
@@ -50,6 +51,7 @@ class ReconstructWidget(JobWidget):
         self.overlay = Overlay(self.session)
         self.stream = Stream(self.overlay)
         self._asked: tuple[Any, ...] | None = None
+        self.collector: Collector | None = None
         self.importer = Importer(self.session, self)
         self.steps = StepsBar(self.session, "Reconstruct")
         self.frames = StackBox(self.session, "frames", self.importer.ask)
@@ -116,6 +118,7 @@ class ReconstructWidget(JobWidget):
         self.link(self.session.table_changed, self._on_table)
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
+        self.panel.ticked.connect(self._collect)
         self.panel.ticked.connect(lambda tick: self.stream.take(tick, self.panel.job.seconds, self.views.role == PICTURE))
         self.stream.counted.connect(lambda count: self.molecules.count.setText(f"{count:,} molecules so far"))
         self.panel.ended.connect(self._on_end)
@@ -151,6 +154,7 @@ class ReconstructWidget(JobWidget):
         self.preview.preview.cancel()
         self.overlay.prepare()
         self.stream.begin(stack)
+        self.collector = Collector(self._asked)
         self.panel.run(lambda: reconstruct_job(stack, instrument, plan, drawing, chosen))
 
     def take_region(self) -> None:
@@ -178,16 +182,27 @@ class ReconstructWidget(JobWidget):
             chosen = preferences()
             self.finisher.start(lambda: finish_job(table, drawing, chosen), quiet=True)
 
+    def _collect(self, tick: Tick) -> None:
+        if tick.progress.stage == RESTART and self._asked is not None:
+            self.collector = Collector(self._asked)
+        for batch in tick.previews:
+            if self.collector is not None:
+                self.collector.add(batch, tick.progress.done)
+
     def _on_end(self, outcome: Outcome) -> None:
-        table = self.stream.end()
+        streamed = self.stream.end()
+        reason = "stopped by the user" if outcome.error is None else f"failed: {outcome.error}"
+        kept = self.collector.partial(reason) if self.collector is not None and streamed is not None else None
+        self.collector = None
         if outcome.kind == "done" and isinstance(outcome.value, Result):
             self._take(outcome.value)
-        elif table is not None:
-            # stopped or failed: what was found so far is kept, saved and drawn
-            self.session.keep_table(table)
+        elif kept is not None:
+            # stopped or failed: what was found so far is kept, saved and drawn, and says that it is not all
+            table = kept.localizations
+            self.session.keep_table(table, kept)
             self.panel.say(f"{self.panel.message.text()} · {len(table):,} molecules kept")
-            drawing, chosen, plan = self.drawing.plan(), preferences(), self._asked[2] if self._asked else None
-            self.finisher.start(lambda: finish_job(table, drawing, chosen, plan), quiet=True)
+            drawing, chosen = self.drawing.plan(), preferences()
+            self.finisher.start(lambda: finish_job(table, drawing, chosen, kept.plan), quiet=True)
         else:
             self.overlay.refresh()
 
