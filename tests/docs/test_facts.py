@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from napari_volumetric_smlm import __version__
 from napari_volumetric_smlm.cli.program import VERBS
@@ -62,6 +63,27 @@ def test_sources_named_in_the_pages_are_in_the_bibliography():
 def test_the_version_is_the_same_everywhere():
     assert f"version: {__version__}" in read("CITATION.cff")
     assert __version__ in read("CHANGELOG.md")
+
+
+def test_menus_named_in_the_pages_are_in_the_manifest():
+    manifest = yaml.safe_load(read("napari.yaml"))
+    samples = {sample["display_name"] for sample in manifest["contributions"]["sample_data"]}
+    widgets = {widget["display_name"] for widget in manifest["contributions"]["widgets"]}
+    writers = {writer["display_name"] for writer in manifest["contributions"]["writers"]}
+    text = read("README.md") + read("docs/howto/window.md")
+    title = manifest["display_name"]
+    said_samples = set(re.findall(rf"Open Sample > {title} > ([^*]+)\*", text))
+    said_widgets = set(re.findall(rf"Plugins > {title} > ([^*]+)\*", text))
+    assert said_samples
+    assert said_samples <= samples
+    assert said_widgets == widgets
+    assert set(re.findall(r"\*(Molecules[,f ][^*]+)\*", text)) <= writers
+
+
+def test_benchmarks_named_in_the_page_exist():
+    named = re.findall(r"^python (benchmarks/\w+\.py)", read("docs/benchmarks.md"), re.MULTILINE)
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 def test_the_readme_names_the_two_commands_on_its_first_screen():
