@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..optics.table import PsfTable
 from .background import CosineBackground
-from .scene import Patches, State, Windows, model_image, place_windows, window_index
+from .scene import OUTSIDE, Patches, State, Windows, model_image, place_windows, window_index
 
 # Largest step of one iteration in nm: beyond it the linear model of the PSF says nothing.
 LARGEST_STEP_NM = (250.0, 150.0, 150.0)
@@ -123,7 +123,7 @@ class Refiner:
             converged |= sizes < tolerance
             if bool(converged.all()):
                 break
-            trial = self._moved(state, steps, converged)
+            trial = self._moved(state, steps, converged, patches)
             there = self.linearize(patches, trial)
             better = (there.likelihood_t >= here.likelihood_t - 1e-3).cpu() | converged  # those that stay are where they were
             damping = torch.where(better, (damping * 0.2).clamp(min=1e-6), (damping * 10 + 1e-3).clamp(max=1e6))
@@ -153,7 +153,7 @@ class Refiner:
             steps.append(step * scale)
         return steps, torch.tensor(sizes)
 
-    def _moved(self, state: State, steps: list[Tensor], still: Tensor) -> State:
+    def _moved(self, state: State, steps: list[Tensor], still: Tensor, patches: Patches) -> State:
         """State after the steps, kept inside its physical range; patches in `still` stay."""
         p, nb = self.parameters, self.background.count
         views = state.coefficients_tvn.shape[1]
@@ -163,6 +163,8 @@ class Refiner:
         largest = torch.tensor(LARGEST_STEP_NM, device=molecules.device)
         position = state.position_m3 + torch.maximum(torch.minimum(molecules[:, :3], largest), -largest)
         position[:, 0].clamp_(*self.z_range)
+        for axis, pixels in ((1, patches.shape_yx[0]), (2, patches.shape_yx[1])):
+            position[:, axis].clamp_(-OUTSIDE * patches.pixel_v[0], (pixels - 1 + OUTSIDE) * patches.pixel_v[0])
         photons = torch.maximum(state.photons_m + molecules[:, 3], 0.2 * state.photons_m).clamp(min=1.0)
         blur = state.blur_m
         if self.fit_blur and self.table.blur2_knots is not None:
