@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..domain.images import RawStack
 from ..domain.instrument import Camera, Instrument
@@ -44,7 +44,7 @@ def read_photons(stack: RawStack, instrument: Instrument, frames: range, noise_f
     """Read frames and turn counts into photons, view by view.
 
     An EMCCD's multiplication doubles the variance; its photons are halved here (and doubled in the results), so that
-    variance equals mean for every camera.
+    variance equals mean for every camera. Saturated pixels and blank frames are marked as not seen.
 
     Parameters
     ----------
@@ -62,6 +62,8 @@ def read_photons(stack: RawStack, instrument: Instrument, frames: range, noise_f
         scale = np.asarray(camera.gain_e_per_count, dtype=np.float32) / np.float32(camera.em_gain * camera.excess_noise)
         photons = (counts.astype(np.float32) - np.asarray(camera.offset_counts, dtype=np.float32)) * scale
         seen = (counts < _limit(camera, counts.dtype)).astype(np.float32)
+        # a frame whose counts are all alike was never exposed: it says nothing, not even darkness
+        seen[counts.max((1, 2)) == counts.min((1, 2))] = 0
         noise = np.asarray(camera.read_noise_e, dtype=np.float32) / np.float32(camera.em_gain * camera.excess_noise)
         variance = torch.as_tensor(np.maximum(noise**2, np.float32(noise_floor_c[c])))
         images.append(ViewImages(torch.from_numpy(photons), variance, torch.from_numpy(seen)))
@@ -88,13 +90,10 @@ def noise_floors(stack: RawStack, instrument: Instrument, frames: range) -> list
             floors.append(0.0)
             continue
         scale = np.asarray(camera.gain_e_per_count, dtype=np.float32) / np.float32(camera.em_gain * camera.excess_noise)
-        excess = [
-            _dark_excess(
-                (np.asarray(stack.counts_tyx[c][t], dtype=np.float32) - np.asarray(camera.offset_counts, dtype=np.float32)) * scale
-            )
-            for t in picked
-        ]
-        floors.append(max(0.0, float(np.median(excess))))
+        frames_yx = [np.asarray(stack.counts_tyx[c][t], dtype=np.float32) for t in picked]
+        offset = np.asarray(camera.offset_counts, dtype=np.float32)
+        excess = [_dark_excess((frame - offset) * scale) for frame in frames_yx if frame.max() > frame.min()]
+        floors.append(max(0.0, float(np.median(excess))) if excess else 0.0)
     return floors
 
 
@@ -134,6 +133,23 @@ def to_device(view: ViewImages, device: torch.device) -> ViewImages:
     return ViewImages(*(t.to(device) for t in (view.photons_tyx, view.read_variance_yx, view.seen_tyx)))
 
 
-def excess_noise(instrument: Instrument) -> Tensor:
-    """Factor from fitted to detected photons (first camera)."""
-    return torch.tensor(instrument.cameras[instrument.views[0].camera].excess_noise)
+@dataclass(frozen=True)
+class Shares:
+    """How fitted photons, which are those of a camera whose variance equals its mean, relate to detected ones.
+
+    instrument : the views' shares as the cameras' frames show them: photon_fraction * quantum_efficiency / excess_noise.
+    photons, background : factors from fitted to detected (all views; first view).
+    """
+
+    instrument: Instrument
+    photons: float
+    background: float
+
+
+def detected_shares(instrument: Instrument) -> Shares:
+    """Shares of an instrument's views in what its cameras detect."""
+    cameras = [instrument.cameras[view.camera] for view in instrument.views]
+    detected = [view.photon_fraction * camera.quantum_efficiency for view, camera in zip(instrument.views, cameras, strict=True)]
+    fitted = [share / camera.excess_noise for share, camera in zip(detected, cameras, strict=True)]
+    views = tuple(view.model_copy(update={"photon_fraction": share}) for view, share in zip(instrument.views, fitted, strict=True))
+    return Shares(instrument.model_copy(update={"views": views}), sum(detected) / sum(fitted), cameras[0].excess_noise)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .. import __version__
 from ..domain.images import RawStack
 from ..domain.instrument import Instrument
 from ..domain.molecules import Localizations
@@ -25,11 +24,16 @@ from ..engine.localize.tiles import Tile, Tiling, cut_patches
 from ..engine.optics.table import PsfTable
 from ..errors import ModelError
 from .devices import chosen_device
-from .photons import check_cameras, excess_noise, frames_and_region, noise_floors, read_photons, to_device
+from .photons import Shares, check_cameras, detected_shares, frames_and_region, noise_floors, read_photons, to_device
+from .record import provenance
 
 # A round of fitting takes time in proportion to the patches' area; with this many pixels it stays well under a second,
 # which is how soon a cancel must act.
 PATCH_PX_A_BATCH = 30_000
+FITTED_COLUMNS = (
+    *("frame", "z_nm", "y_nm", "x_nm", "sigma_z_nm", "sigma_y_nm", "sigma_x_nm", "photons", "sigma_photons"),
+    *("background_photons", "sigma_background_photons", "probability", "log_likelihood_ratio", "converged"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Job:
     frames: range
     region: tuple[int, int, int, int]
     noise_floor_c: list[float]
+    shares: Shares
     table: PsfTable
     tiling: Tiling
     localizer: Localizer
@@ -71,7 +76,7 @@ def reconstruct(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) 
     yield Progress(stage="prepare", message="Computing the point-spread function")
     job = prepare(stack, instrument, plan)
     found: list[Localizations] = []
-    total, done = len(job.frames), 0
+    total, done, molecules = len(job.frames), 0, 0
     step = _frames_a_batch(job)
     for first in range(0, total, step):
         batch = job.frames[first : first + step]
@@ -81,31 +86,27 @@ def reconstruct(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) 
                 try:
                     count = next(part.steps)
                 except StopIteration as end:
-                    columns.append(_columns(job, part.tile, batch, end.value))
+                    columns.append(_columns(job, part, end.value))
                     break
-                numbers = {"molecules_now": float(count), "molecules": float(sum(map(len, found)))}
+                numbers = {"molecules_now": float(count), "molecules": float(molecules)}
                 yield Progress(stage="localize", done=done, total=total, numbers=numbers)
         table = _table(job, columns)
         found.append(table)
-        done += len(batch)
-        yield Progress(stage="localize", done=done, total=total, numbers={"molecules": float(sum(map(len, found)))}, preview=table)
+        done, molecules = done + len(batch), molecules + len(table)
+        yield Progress(stage="localize", done=done, total=total, numbers={"molecules": float(molecules)}, preview=table)
     seconds = time.perf_counter() - started
-    provenance = {
-        "program": f"napari-volumetric-smlm {__version__}",
-        "torch": torch.__version__,
-        "plan": plan.model_dump(mode="json"),
-        "instrument": instrument.name,
-        "instrument_fingerprint": instrument.fingerprint,
-        "source": list(stack.source),
-        "source_fingerprint": stack.fingerprint,
+    record = {
+        **provenance((stack, instrument, plan)),
         "device": str(job.table.device),
         "seconds": round(seconds, 3),
+        "complete": True,
+        "frames_done": done,
         "method": "matched filter, joint maximum-likelihood refinement",
         "window_px": job.table.window_px,
         "read_noise_floor_photons2": [round(f, 2) for f in job.noise_floor_c],
     }
     return Reconstruction(
-        localizations=_joined(job, found).model_copy(update={"provenance": provenance}),
+        localizations=Localizations.joined(found).model_copy(update={"provenance": record}),
         plan=plan,
         instrument_fingerprint=instrument.fingerprint,
         frames_done=done,
@@ -131,15 +132,17 @@ def explain_frame(
     height, width = job.tiling.shape_yx
     pictures = torch.zeros((3, len(instrument.views), height, width))
     columns = []
-    for k, part in enumerate(_tiles_of_batch(job, job.frames)):
+    for k, part in enumerate(_tiles_of_batch(job, job.frames, blank_too=True)):
         while True:
             try:
                 next(part.steps)
             except StopIteration as end:
-                columns.append(_columns(job, part.tile, job.frames, end.value))
+                columns.append(_columns(job, part, end.value))
                 _paint(pictures, part.tile, part.patches, end.value)
                 break
             yield Progress(stage="preview", done=k, total=len(job.tiling.tiles))
+    for v, view in enumerate(instrument.views):
+        pictures[:2, v] *= instrument.cameras[view.camera].excess_noise
     photons, model, residual = (p.numpy() for p in pictures)
     return FrameExplanation(frame=frame, localizations=_table(job, columns), photons_vyx=photons, model_vyx=model, residual_vyx=residual)
 
@@ -157,7 +160,8 @@ def prepare(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) -> J
     tiling = Tiling.of_frame(shape, window)
     blur = max(view.blur_nm for view in instrument.views)
     blur_range = (0.55 * blur, 1.45 * blur) if plan.fit_blur and blur > 0 else None
-    table = PsfTable(instrument, window, depth_step / 2, blur_range, chosen_device(plan.device))
+    shares = detected_shares(instrument)
+    table = PsfTable(shares.instrument, window, depth_step / 2, blur_range, chosen_device(plan.device))
     rules = Rules(
         threshold=plan.detection_threshold,
         depth_step_nm=depth_step,
@@ -167,23 +171,29 @@ def prepare(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) -> J
         fit_blur=plan.fit_blur,
     )
     localizer = Localizer(table, tiling.patch_yx, rules)
-    return Job(stack, instrument, plan, frames, region, noise_floors(stack, instrument, frames), table, tiling, localizer)
+    return Job(stack, instrument, plan, frames, region, noise_floors(stack, instrument, frames), shares, table, tiling, localizer)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One tile of a batch of frames while it is localized."""
+    """One tile of a batch while it is localized: its patches and the frame of each."""
 
     tile: Tile
+    frames: torch.Tensor
     patches: Patches
     steps: Generator[int, None, Findings]
 
 
-def _tiles_of_batch(job: Job, batch: range) -> Generator[Part, None, None]:
-    views = [to_device(v, job.table.device) for v in read_photons(job.stack, job.instrument, batch, job.noise_floor_c)]
+def _tiles_of_batch(job: Job, batch: range, blank_too: bool = False) -> Generator[Part, None, None]:
+    """Parts of a batch of frames, by default without patches in which no pixel counts (blank frames, saturated fields)."""
+    device = job.table.device
+    views = [to_device(v, device) for v in read_photons(job.stack, job.instrument, batch, job.noise_floor_c)]
     for tile in job.tiling.tiles:
         patches = cut_patches(views, job.table, tile, job.tiling, job.region[:2])
-        yield Part(tile, patches, job.localizer.run(patches))
+        told = (patches.seen_tvyx.flatten(1).any(1) | blank_too).nonzero()[:, 0]
+        if len(told):
+            patches = patches if len(told) == len(batch) else patches.select(told)
+            yield Part(tile, told + batch.start, patches, job.localizer.run(patches))
 
 
 def _frames_a_batch(job: Job) -> int:
@@ -191,26 +201,25 @@ def _frames_a_batch(job: Job) -> int:
     return max(1, min(job.plan.batch_frames, PATCH_PX_A_BATCH // (height * width)))
 
 
-def _columns(job: Job, tile: Tile, batch: range, found: Findings) -> dict[str, NDArray[Any]]:
+def _columns(job: Job, part: Part, found: Findings) -> dict[str, NDArray[Any]]:
     """Rows of one tile that its core owns, in frame coordinates."""
-    state, pixel = found.state, job.table.pixel_v[0]
+    state, tile, pixel = found.state, part.tile, job.table.pixel_v[0]
     y_px = state.position_m3[:, 1] / pixel + tile.top
     x_px = state.position_m3[:, 2] / pixel + tile.left
-    factor = float(excess_noise(job.instrument))
-    keep = job.tiling.owned(tile, y_px, x_px) & (state.photons_m * factor >= job.plan.min_photons)
+    keep = job.tiling.owned(tile, y_px, x_px) & (state.photons_m * job.shares.photons >= job.plan.min_photons)
     sigma, ratio = found.sigma_mp, found.log_likelihood_ratio_m
     columns = {
-        "frame": state.patch_m + batch.start,
+        "frame": part.frames[state.patch_m],
         "z_nm": state.position_m3[:, 0],
         "y_nm": (y_px + job.region[0]).double() * pixel,
         "x_nm": (x_px + job.region[1]).double() * pixel,
         "sigma_z_nm": sigma[:, 0],
         "sigma_y_nm": sigma[:, 1],
         "sigma_x_nm": sigma[:, 2],
-        "photons": state.photons_m * factor,
-        "sigma_photons": sigma[:, 3] * factor,
-        "background_photons": found.background_m * factor,
-        "sigma_background_photons": found.sigma_background_m * factor,
+        "photons": state.photons_m * job.shares.photons,
+        "sigma_photons": sigma[:, 3] * job.shares.photons,
+        "background_photons": found.background_m * job.shares.background,
+        "sigma_background_photons": found.sigma_background_m * job.shares.background,
         # without training the odds come from the likelihood ratio alone, against the plan's threshold as even odds
         "probability": torch.sigmoid(ratio - job.plan.detection_threshold),
         "log_likelihood_ratio": ratio,
@@ -222,8 +231,9 @@ def _columns(job: Job, tile: Tile, batch: range, found: Findings) -> dict[str, N
 
 
 def _table(job: Job, parts: list[dict[str, NDArray[Any]]]) -> Localizations:
-    """One batch's tiles as a table, sorted by frame."""
-    columns = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    """One batch's tiles as a table, sorted by frame; without parts it is empty but has its columns."""
+    names = (*FITTED_COLUMNS, "psf_width_nm") if job.localizer.refiner.fit_blur else FITTED_COLUMNS
+    columns = {name: np.concatenate([np.empty(0), *(part[name] for part in parts)]) for name in names}
     order = np.argsort(columns["frame"], kind="stable")
     height, width = job.stack.counts_tyx[job.instrument.views[0].camera].shape[1:]
     return Localizations(
@@ -235,17 +245,12 @@ def _table(job: Job, parts: list[dict[str, NDArray[Any]]]) -> Localizations:
     )
 
 
-def _joined(job: Job, tables: list[Localizations]) -> Localizations:
-    columns = {name: np.concatenate([t[name] for t in tables]) for name in tables[0].columns}
-    return tables[0].model_copy(update={"columns": Localizations(columns=columns).columns})
-
-
 def _paint(pictures: torch.Tensor, tile: Tile, patches: Patches, found: Findings) -> None:
     """Copy a tile's core into the whole frame's photons, model and residual."""
     y0, x0, y1, x1 = tile.core
     inner = (0, slice(None), slice(patches.pad, -patches.pad), slice(patches.pad, -patches.pad))
     photons, variance = patches.photons_tvyx[inner], patches.read_variance_tvyx[inner]
     mean = found.mean_tvyx[0]
-    residual = (photons - mean) / (mean + variance).clamp(min=0.05).sqrt()
+    residual = (photons - mean) / (mean + variance).clamp(min=0.05).sqrt() * patches.seen_tvyx[inner]
     for picture, values in zip(pictures, (photons, mean, residual), strict=True):
         picture[:, y0:y1, x0:x1] = values[:, y0 - tile.top : y1 - tile.top, x0 - tile.left : x1 - tile.left].cpu()
