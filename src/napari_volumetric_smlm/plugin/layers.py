@@ -7,18 +7,20 @@ transform, so that circles sit on their molecules even where somebody opened the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..domain.images import DepthPicture, RawStack, StackKind, Volume
 from ..domain.molecules import Localizations
-from ..domain.runs import Calibration, FrameExplanation
 from ..engine.assemble.colors import depth_color, depth_limits
 from ..errors import StackError
 from .live import quick_picture
 from .world import contrast_of, picture_contrast, place_grid, place_over, place_pixels
+
+if TYPE_CHECKING:  # opening a file waits for no more than it needs
+    from ..domain.runs import Calibration, FrameExplanation
 
 KEY = "napari-volumetric-smlm"
 LayerData = tuple[Any, dict[str, Any], str]

@@ -7,7 +7,6 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from ..domain.images import RawStack
-from ..domain.molecules import Localizations
 from .jobs import RESTART
 from .live import LivePicture, StreamedTable
 from .overlay import Overlay
@@ -64,11 +63,11 @@ class Stream(QObject):
             self._drawn_at = seconds
             self.overlay.grow_picture(self.layer, self.live.counts_yx)
 
-    def end(self) -> Localizations | None:
-        """Return what came so far as one table, or None when nothing came."""
+    def end(self) -> bool:
+        """Forget what came; return whether something came."""
         streamed = self.overlay.session.streamed
         self.overlay.session.streamed = None
         if self.layer is not None:
             self.overlay.remove(self.layer)
             self.layer = None
-        return streamed.joined() if streamed is not None and streamed.count else None
+        return streamed is not None and streamed.count > 0

@@ -192,7 +192,7 @@ class ReconstructWidget(JobWidget):
     def _on_end(self, outcome: Outcome) -> None:
         streamed = self.stream.end()
         reason = "stopped by the user" if outcome.error is None else f"failed: {outcome.error}"
-        kept = self.collector.partial(reason) if self.collector is not None and streamed is not None else None
+        kept = self.collector.partial(reason) if self.collector is not None and streamed else None
         self.collector = None
         if outcome.kind == "done" and isinstance(outcome.value, Result):
             self._take(outcome.value)

@@ -1,0 +1,168 @@
+"""A viewer, one toy movie on disk and recipes that take milliseconds in place of the real ones."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_volumetric_smlm.domain.images import StackNote
+from napari_volumetric_smlm.domain.molecules import Localizations
+from napari_volumetric_smlm.domain.runs import FrameExplanation, Progress, Reconstruction
+from napari_volumetric_smlm.io.instruments import save_instrument
+from napari_volumetric_smlm.io.results import write_image
+from napari_volumetric_smlm.io.stacks import write_note
+
+PIXEL_NM = 110.0
+FRAMES, ROWS, COLUMNS = 6, 40, 50
+
+
+def molecules(frames: range, each: int = 2) -> Localizations:
+    """Return molecules on the centres of pixels: in frame t at row 10 + t and column 20 (and 30)."""
+    frame = np.repeat(np.array(frames), each)
+    return Localizations(
+        columns={
+            "frame": frame,
+            "z_nm": np.linspace(0, 900, len(frame)),
+            "y_nm": (10.0 + frame) * PIXEL_NM,
+            "x_nm": np.tile(20.0 + 10.0 * np.arange(each), len(frames)) * PIXEL_NM,
+            "photons": np.linspace(1000, 5000, len(frame)),
+        },
+        z_reference="coverslip",
+        pixel_nm=PIXEL_NM,
+        frame_count=FRAMES,
+        shape_yx_px=(ROWS, COLUMNS),
+    )
+
+
+@pytest.fixture(scope="session")
+def movie(tmp_path_factory: pytest.TempPathFactory, toy_instrument: Any) -> Path:
+    """Return a TIFF file of six frames with a note that says what it is and which instrument took it."""
+    folder = tmp_path_factory.mktemp("movie")
+    counts = np.full((FRAMES, ROWS, COLUMNS), 100, np.uint16)
+    for t in range(FRAMES):
+        counts[t, 10 + t, [20, 30]] = 2000
+    path = write_image(counts, folder / "frames.tif", (1.0, PIXEL_NM, PIXEL_NM), axes="TYX")
+    save_instrument(toy_instrument, folder / "toy.json")
+    write_note(path, StackNote(kind="frames", instrument="toy.json"))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Keep what the plugin remembers and saves in the test's own folder."""
+    from napari_volumetric_smlm.plugin import settings
+
+    monkeypatch.setattr(settings, "settings_folder", lambda: tmp_path / "settings")
+    from napari_volumetric_smlm.plugin import session
+
+    monkeypatch.setattr(session, "settings_folder", lambda: tmp_path / "settings")
+    return tmp_path / "settings"
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
+    """Return a viewer whose window is not shown."""
+    return make_napari_viewer()
+
+
+class FakeRecipes:
+    """Stands for recipes.reconstruct; tests set what it does.
+
+    steps : called for each frame, in the worker's thread. closed : how often the recipe's own clean-up ran.
+    """
+
+    def __init__(self) -> None:
+        self.steps: Callable[[int], None] = lambda frame: None
+        self.closed = 0
+        self.calls: list[tuple[Any, ...]] = []
+        self.explained: list[int] = []
+
+    def reconstruct(self, stack: Any, instrument: Any, plan: Any) -> Generator[Progress, None, Reconstruction]:
+        """Two molecules a frame."""
+        self.calls.append((stack, instrument, plan))
+        try:
+            yield Progress(stage="prepare", message="Computing the point-spread function")
+            last = stack.frame_count - 1 if plan.last_frame is None else plan.last_frame
+            frames = range(plan.first_frame, last + 1)
+            for done, frame in enumerate(frames, 1):
+                self.steps(frame)
+                yield Progress(stage="localize", done=done, total=len(frames), preview=molecules(range(frame, frame + 1)))
+            return Reconstruction(
+                localizations=molecules(frames),
+                plan=plan,
+                instrument_fingerprint=instrument.fingerprint,
+                frames_done=len(frames),
+                complete=True,
+                seconds=0.1,
+            )
+        finally:
+            self.closed += 1
+
+    def explain_frame(self, stack: Any, instrument: Any, plan: Any, frame: int) -> Generator[Progress, None, FrameExplanation]:
+        """What stands in the frame, exactly."""
+        yield Progress(stage="prepare")
+        self.steps(frame)
+        self.explained.append(frame)
+        top, left, bottom, right = plan.region_yx_px or (0, 0, *stack.counts_tyx[0].shape[1:])
+        photons = np.asarray(stack.counts_tyx[0][frame], np.float32)[None, top:bottom, left:right]
+        return FrameExplanation(
+            frame=frame,
+            localizations=molecules(range(frame, frame + 1)),
+            photons_vyx=photons,
+            model_vyx=photons * 0.5,
+            residual_vyx=photons * 0,
+        )
+
+
+@pytest.fixture
+def recipes(monkeypatch: pytest.MonkeyPatch) -> FakeRecipes:
+    """Put recipes in place that need no torch and take no time."""
+    from napari_volumetric_smlm.plugin import jobs
+
+    fake = FakeRecipes()
+    module: Any = types.ModuleType("napari_volumetric_smlm.recipes.reconstruct")
+    module.reconstruct, module.explain_frame = fake.reconstruct, fake.explain_frame
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(jobs, "prepare_engine", lambda chosen: None)
+    monkeypatch.setattr(jobs, "draw", lambda table, plan: quick_volume(table))
+    return fake
+
+
+def quick_volume(table: Localizations) -> Any:
+    """Return a picture without torch."""
+    from napari_volumetric_smlm.plugin.live import quick_picture
+
+    return quick_picture(table)
+
+
+@pytest.fixture
+def widget(viewer: Any, movie: Path, recipes: FakeRecipes, qtbot: Any) -> Any:
+    """Return the Reconstruct widget over the toy movie, in the viewer's dock."""
+    from napari_volumetric_smlm.plugin.actions import open_widget
+
+    viewer.open(str(movie), plugin="napari-volumetric-smlm")
+    opened = open_widget(viewer)
+    yield opened
+    opened.leave()
+    qtbot.wait_until(lambda: not workers_running(), timeout=5000)
+
+
+def workers_running() -> bool:
+    """Whether a worker of any job still runs."""
+    from superqt.utils._qthreading import WorkerBase
+
+    return bool(WorkerBase._worker_set)
+
+
+def run_to_end(widget: Any, qtbot: Any) -> Any:
+    """Press the button and wait for the end; return the outcome."""
+    with qtbot.wait_signal(widget.panel.ended, timeout=20000) as ended:
+        widget.panel.button.click()
+    qtbot.wait_until(lambda: not widget.finisher.busy, timeout=10000)
+    return ended.args[0]
