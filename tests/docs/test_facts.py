@@ -80,6 +80,12 @@ def test_menus_named_in_the_pages_are_in_the_manifest():
     assert set(re.findall(r"\*(Molecules[,f ][^*]+)\*", text)) <= writers
 
 
+def test_modules_named_in_the_tour_exist():
+    named = re.findall(r"`((?:io|domain|engine|recipes|plugin|cli)/[\w/.]*)`", read("docs/tour.md"))
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / "src" / "napari_volumetric_smlm" / name).exists()] == []
+
+
 def test_benchmarks_named_in_the_page_exist():
     named = re.findall(r"^python (benchmarks/\w+\.py)", read("docs/benchmarks.md"), re.MULTILINE)
     assert named
