@@ -159,9 +159,9 @@ def prepare(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) -> J
     shape = (region[2] - region[0], region[3] - region[1])
     tiling = Tiling.of_frame(shape, window)
     blur = max(view.blur_nm for view in instrument.views)
-    blur_range = (0.55 * blur, 1.45 * blur) if plan.fit_blur and blur > 0 else None
+    blur_range = (0.55 * blur, 1.45 * blur) if blur > 0 else (0.1 * instrument.pixel_nm(), 0.8 * instrument.pixel_nm())
     shares = detected_shares(instrument)
-    table = PsfTable(shares.instrument, window, depth_step / 2, blur_range, chosen_device(plan.device))
+    table = PsfTable(shares.instrument, window, depth_step / 2, blur_range if plan.fit_blur else None, chosen_device(plan.device))
     rules = Rules(
         threshold=plan.detection_threshold,
         depth_step_nm=depth_step,

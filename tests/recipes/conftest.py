@@ -1,0 +1,45 @@
+"""Movies of known molecules, for the recipes that read movies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from napari_volumetric_smlm.domain.images import RawStack
+from napari_volumetric_smlm.domain.instrument import Instrument
+from napari_volumetric_smlm.engine.simulate.camera import expose
+from napari_volumetric_smlm.engine.simulate.molecules import Emissions
+from napari_volumetric_smlm.engine.simulate.scene import Scene
+
+Rows = list[tuple[int, float, float, float, float]]
+
+
+@pytest.fixture(scope="session")
+def film() -> Callable[..., RawStack]:
+    """Return a maker of movies from rows (frame, z nm, row px, column px, photons before the sensor)."""
+
+    def make(instrument: Instrument, rows: Rows, shape: tuple[int, int], frames: int, background: float = 20.0, seed: int = 1) -> RawStack:
+        generator = torch.Generator().manual_seed(seed)
+        table = torch.tensor(sorted(rows), dtype=torch.float32).reshape(-1, 5)
+        count, pixel = len(table), instrument.pixel_nm()
+        emissions = Emissions(
+            table[:, 0].long(), torch.arange(count), torch.stack([table[:, 1], table[:, 2] * pixel, table[:, 3] * pixel], 1),
+            table[:, 4], torch.ones(count), torch.zeros(count),
+        )  # fmt: skip
+        mean = Scene(instrument, shape).draw(emissions, frames) + background
+        counts = [expose(mean[:, c], camera, generator).numpy().astype(np.uint16) for c, camera in enumerate(instrument.cameras)]
+        return RawStack(counts_tyx=tuple(counts), kind="frames")
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Compute in one thread: the times that tests measure are those of one core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
