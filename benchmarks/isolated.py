@@ -106,7 +106,7 @@ def draw(setting: Setting, count: int, seed: int) -> Molecules:
     """Molecules over the whole depth range, up to five pixels from the middle of the frame."""
     rng = np.random.default_rng(seed)
     pixel = setting.instrument.pixel_nm()
-    between = lambda limits: torch.as_tensor(rng.uniform(*limits, count))  # noqa: E731
+    between = lambda limits: torch.as_tensor(rng.uniform(limits[0], limits[1], count))  # noqa: E731
     yx = torch.as_tensor(rng.uniform(-5, 5, (count, 2)) * pixel)
     position = torch.cat([between(setting.instrument.depth_range_nm)[:, None], yx], 1)
     photons = between(setting.photons)
