@@ -59,7 +59,7 @@ def make_state() -> Callable[[PsfTable, int], tuple[State, CosineBackground]]:
             photons_m=torch.tensor([4000.0, 2500.0, 3200.0]).repeat(patches),
             blur_m=torch.tensor([80.0, 100.0, 120.0]).repeat(patches),
             coefficients_tvn=ground,
-            strength_tv=torch.full((patches, views), 0.3),
+            strength_tv=torch.full((patches, views), 300.0),
         )
         return state, background
 
