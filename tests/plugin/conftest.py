@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import types
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -65,10 +66,30 @@ def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "settings"
 
 
+@pytest.fixture(scope="module")
+def window(qapp: Any) -> Generator[Any, None, None]:
+    """Return one viewer for all tests of a module, not shown: making one takes seconds."""
+    import napari
+
+    viewer = napari.Viewer(show=False, show_welcome_screen=False)
+    yield viewer
+    viewer.close()
+
+
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
-    """Return a viewer whose window is not shown."""
-    return make_napari_viewer()
+def viewer(window: Any) -> Generator[Any, None, None]:
+    """Return the module's viewer without layers, docks and session of the tests before."""
+    from napari_volumetric_smlm.plugin import session
+
+    session._SESSIONS.pop(window, None)
+    yield window
+    for widget in list(window.window.dock_widgets.values()):
+        if hasattr(widget, "leave"):
+            widget.leave()
+            window.window.remove_dock_widget(widget)
+            widget.deleteLater()
+    window.layers.clear()
+    window.dims.reset()
 
 
 class FakeRecipes:
@@ -79,9 +100,19 @@ class FakeRecipes:
 
     def __init__(self) -> None:
         self.steps: Callable[[int], None] = lambda frame: None
+        self.permits = threading.Semaphore(1_000_000)
         self.closed = 0
         self.calls: list[tuple[Any, ...]] = []
         self.explained: list[int] = []
+
+    def hold(self) -> None:
+        """Let the recipe wait before each frame for `allow`."""
+        self.permits = threading.Semaphore(0)
+
+    def allow(self, frames: int) -> None:
+        """Let some more frames pass."""
+        for _ in range(frames):
+            self.permits.release()
 
     def reconstruct(self, stack: Any, instrument: Any, plan: Any) -> Generator[Progress, None, Reconstruction]:
         """Two molecules a frame."""
@@ -91,6 +122,8 @@ class FakeRecipes:
             last = stack.frame_count - 1 if plan.last_frame is None else plan.last_frame
             frames = range(plan.first_frame, last + 1)
             for done, frame in enumerate(frames, 1):
+                while not self.permits.acquire(timeout=0.05):
+                    yield Progress(stage="localize", done=done - 1, total=len(frames))
                 self.steps(frame)
                 yield Progress(stage="localize", done=done, total=len(frames), preview=molecules(range(frame, frame + 1)))
             return Reconstruction(
@@ -123,12 +156,15 @@ class FakeRecipes:
 @pytest.fixture
 def recipes(monkeypatch: pytest.MonkeyPatch) -> FakeRecipes:
     """Put recipes in place that need no torch and take no time."""
-    from napari_volumetric_smlm.plugin import jobs
+    from napari_volumetric_smlm.plugin import jobs, streaming, workers
 
     fake = FakeRecipes()
     module: Any = types.ModuleType("napari_volumetric_smlm.recipes.reconstruct")
     module.reconstruct, module.explain_frame = fake.reconstruct, fake.explain_frame
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    # every step is told at once: tests must not wait for the clock
+    monkeypatch.setattr(workers, "TICK_SECONDS", 0.0)
+    monkeypatch.setattr(streaming, "PICTURE_SECONDS", 0.0)
     monkeypatch.setattr(jobs, "prepare_engine", lambda chosen: None)
     monkeypatch.setattr(jobs, "draw", lambda table, plan: quick_volume(table))
     return fake
@@ -149,6 +185,7 @@ def widget(viewer: Any, movie: Path, recipes: FakeRecipes, qtbot: Any) -> Any:
     viewer.open(str(movie), plugin="napari-volumetric-smlm")
     opened = open_widget(viewer)
     yield opened
+    recipes.allow(1000)
     opened.leave()
     qtbot.wait_until(lambda: not workers_running(), timeout=5000)
 
@@ -158,11 +195,3 @@ def workers_running() -> bool:
     from superqt.utils._qthreading import WorkerBase
 
     return bool(WorkerBase._worker_set)
-
-
-def run_to_end(widget: Any, qtbot: Any) -> Any:
-    """Press the button and wait for the end; return the outcome."""
-    with qtbot.wait_signal(widget.panel.ended, timeout=20000) as ended:
-        widget.panel.button.click()
-    qtbot.wait_until(lambda: not widget.finisher.busy, timeout=10000)
-    return ended.args[0]

@@ -57,6 +57,8 @@ class Stream(QObject):
         self.counted.emit(streamed.count)
         if self.layer is None:
             self.layer = self.overlay.show_picture(self.live.volume, name=GROWING)
+            # the noun keeps a copy; the layer shall show the array that grows
+            self.layer.data = self.live.counts_yx
             self.layer.visible = picture_visible
             self._drawn_at = seconds
         elif seconds - self._drawn_at >= PICTURE_SECONDS:

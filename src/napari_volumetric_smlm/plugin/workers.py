@@ -4,6 +4,7 @@ napari's workers have traps, each of which cost somebody an afternoon:
 a RuntimeError (every shape error of torch) vanishes without a signal; an errored worker raises a second error in napari's own
 status slot; after quit() the generator's `finally` waits for the garbage collector while the window keeps the worker; a short job
 may end before quit() is seen. So the guard below turns errors and cancels into returned values, and closes the recipe itself.
+And moving a bar of the activity dock lets Qt deliver the next signal inside the slot of the last one.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from ..domain.runs import Progress
@@ -27,6 +30,8 @@ DROP_AFTER_MS = 800
 LOADING = Progress(stage="Loading engine", message="Loading engine ... (once per session, a few seconds)")
 
 Recipe = Generator[Progress, None, Any]
+# signals hold the object of a slot only weakly; one that is gone while a signal is on its way ends the process
+_ALIVE: set[_Run] = set()
 
 
 class State(StrEnum):
@@ -67,6 +72,7 @@ def guarded(begin: Callable[[], Recipe], stop: threading.Event) -> Generator[Tic
         Set by the GUI to cancel; looked at after every step of the recipe.
     """
     steps: Recipe | None = None
+    latest = Progress(stage="Starting")
     waiting: list[Any] = []
     told = 0.0
     try:
@@ -78,19 +84,22 @@ def guarded(begin: Callable[[], Recipe], stop: threading.Event) -> Generator[Tic
                 progress = next(steps)
             except StopIteration as end:
                 if waiting:
-                    yield Tick(Progress(stage="Done"), tuple(waiting))
+                    yield Tick(latest, tuple(waiting))
                 return Outcome("done", end.value)
+            latest = progress.model_copy(update={"preview": None})
             if progress.preview is not None:
                 waiting.append(progress.preview)
             now = time.monotonic()
             if now - told >= TICK_SECONDS:
                 told = now
                 previews, waiting = tuple(waiting), []
-                yield Tick(progress.model_copy(update={"preview": None}), previews)
+                yield Tick(latest, previews)
         if waiting:
-            yield Tick(Progress(stage="Stopping"), tuple(waiting))
+            yield Tick(latest, tuple(waiting))
         return Outcome("stopped")
     except Exception as error:
+        if waiting:
+            yield Tick(latest, tuple(waiting))
         return Outcome("failed", error=error)
     finally:
         if steps is not None:
@@ -176,15 +185,18 @@ class _Run:
         self.owner: Job | None = owner
         self.stop = threading.Event()
         self.outcome: Outcome | None = None
+        self._inbox: deque[Tick | Outcome] = deque()
+        self._telling = False
         self.steps: Generator[Tick, None, Outcome] | None = guarded(begin, self.stop)
         self.worker = _create_worker(quiet, self.steps)
         self.worker.yielded.connect(self._on_tick)
         self.worker.returned.connect(self._on_outcome)
         self.worker.finished.connect(self._on_finished)
+        _ALIVE.add(self)
 
     def _on_tick(self, tick: Tick) -> None:
-        if self.owner is not None:
-            self.owner.ticked.emit(tick)
+        self._inbox.append(tick)
+        self._tell()
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -195,10 +207,32 @@ class _Run:
         steps, self.steps = self.steps, None
         if steps is not None:
             steps.close()
-        owner, self.owner = self.owner, None
         outcome, self.outcome = self.outcome, None
-        if owner is not None:
-            owner._finish(outcome or Outcome("stopped"))
+        self._inbox.append(outcome or Outcome("stopped"))
+        self._tell()
+        # not inside its own slot
+        QTimer.singleShot(0, lambda: _ALIVE.discard(self))
+
+    def _tell(self) -> None:
+        # napari's progress bars let Qt work while they are moved: the next tick, even the end, then arrives inside the slot of
+        # the one before; telling one after the other keeps their order
+        if self.owner is not None and not isalive(self.owner):
+            # the window was destroyed as a whole
+            self.owner = None
+            self.stop.set()
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._inbox and self.owner is not None:
+                news = self._inbox.popleft()
+                if isinstance(news, Tick):
+                    self.owner.ticked.emit(news)
+                else:
+                    owner, self.owner = self.owner, None
+                    owner._finish(news)
+        finally:
+            self._telling = False
 
     def drop(self) -> None:
         """Go on without a worker that does not answer; it closes its recipe by itself at its next step."""
