@@ -36,6 +36,7 @@ class Calibration(Noun):
     correlation_z : Pearson correlation of measured and fitted per slice, all pixels of the crop (mean over views).
     held_out_z : whether the scoring fit did not see the slice.
     bound_nm : columns z, sigma_z, sigma_y, sigma_x of an isolated molecule (Cramér-Rao), over depth.
+    focus_z_nm : nominal focal plane of each slice, as the instrument's focal_plane_nm counts it.
     opposite_correlation_held_out : mean score on unseen slices with the z direction reversed, when tried.
     """
 
@@ -48,6 +49,7 @@ class Calibration(Noun):
     neighbour_correlation_z: Array
     bound_nm: Array
     bead_positions_yx_px: tuple[tuple[float, float], ...]
+    focus_z_nm: Array | None = None
     opposite_correlation_held_out: float | None = None
     verdict: str
     passed: bool

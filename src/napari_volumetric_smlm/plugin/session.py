@@ -12,6 +12,7 @@ from ..domain.instrument import Instrument
 from ..domain.molecules import Localizations
 from ..domain.runs import Calibration, Reconstruction
 from .live import StreamedTable
+from .napari_version import binding_warning
 from .report import Log, report
 from .settings import Memory, settings_folder
 
@@ -42,6 +43,8 @@ class Session(QObject):
         self.streamed: StreamedTable | None = None
         self.memory = Memory()
         self.log = Log(settings_folder() / "log.txt", self)
+        if binding_warning():
+            self.log.add(binding_warning())
 
     @property
     def viewer(self) -> Any:

@@ -123,7 +123,10 @@ def cut_beads(stacks: Sequence[RawStack], instrument: Instrument, plan: Calibrat
     if not found:
         raise problems[0]
     crop = min(beads.crop_px for _, _, beads, _ in found)
-    counts, centres, positions, left_out = [], [], [], []
+    counts: list[NDArray[np.float32]] = []
+    centres: list[NDArray[np.float64]] = []
+    positions: list[tuple[float, float]] = []
+    left_out: list[str] = []
     for stack, _, beads, places_vb2 in found:
         left_out += list(beads.left_out)
         some = slice(0, MOST_BEADS - len(positions))

@@ -8,44 +8,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..domain.images import RawStack
-from ..domain.instrument import CalibrationRecord, Instrument, View
+from ..domain.instrument import CalibrationRecord, Instrument
 from ..domain.plans import CalibrationPlan
 from ..domain.runs import Calibration, Progress
 from ..engine.retrieve.counts import estimate_counts
 from ..engine.retrieve.fit import Step, best_start, fit, pixel_stage, polish_stage, zernike_stage
-from ..engine.retrieve.gauge import reversed_z, settle, weight_yx
-from ..engine.retrieve.model import NM, BeadImages, PupilModel
-from ..engine.retrieve.register import fit_affine, rows_of
-from ..engine.retrieve.score import correlations, neighbour_correlations, tells_apart
+from ..engine.retrieve.gauge import reversed_z, settle
+from ..engine.retrieve.model import BeadImages, PupilModel
+from ..engine.retrieve.score import correlations, neighbour_correlations
 from ..engine.retrieve.starts import retrieval_pupil, starting_models
 from ..errors import CalibrationError
 from .bead_stacks import CutBeads, check_bead_stacks, cut_beads, smallest_spot_px, survey
+from .calibrated_instrument import FittedView, calibrated_instrument, nominal_focus
 from .calibration_bounds import isolated_bounds
 from .devices import chosen_device
+from .verdict import Evidence, verdict_in_words
 
 PAUSE_S = 0.2  # between two signs of life
-GOOD_MEAN, GOOD_LEAST, PASSED_MEAN = 0.95, 0.8, 0.9
-
-
-@dataclass(frozen=True)
-class FittedView:
-    """One view after its fits.
-
-    scored : model without the held-out slices. final : model of all slices. reversed_scores_k : correlations with z reversed, or None.
-    """
-
-    images: BeadImages
-    scored: PupilModel
-    final: PupilModel
-    scores_k: NDArray[np.float64]
-    reversed_scores_k: NDArray[np.float64] | None
 
 
 def calibrate(stacks: Sequence[RawStack], instrument: Instrument, plan: CalibrationPlan) -> Generator[Progress, None, Calibration]:
@@ -80,23 +66,28 @@ def calibrate(stacks: Sequence[RawStack], instrument: Instrument, plan: Calibrat
     fitted = []
     for v in range(len(instrument.views)):
         fitted.append((yield from _fit_view(beads, instrument, plan, v, device)))
-    calibrated = _calibrated_instrument(instrument, fitted, beads, plan)
+    calibrated = calibrated_instrument(instrument, fitted, beads)
     yield Progress(stage="Cramér-Rao bound")
     bound = isolated_bounds(calibrated)
     seen = fitted[0].images.seen_k
-    held = ~seen if not seen.all() else np.ones_like(seen)
-    scores = np.mean([f.scores_k for f in fitted], axis=0)
     turned = [f.reversed_scores_k for f in fitted if f.reversed_scores_k is not None]
-    opposite = np.mean(turned, axis=0) if turned else None
-    neighbours = np.mean([neighbour_correlations(f.images.counts_bkyx[0].cpu().numpy()) for f in fitted], axis=0)
+    evidence = Evidence(
+        scores_k=np.mean([f.scores_k for f in fitted], axis=0),
+        opposite_k=np.mean(turned, axis=0) if turned else None,
+        neighbours_k=np.mean([neighbour_correlations(f.images.counts_bkyx[0].cpu().numpy()) for f in fitted], axis=0),
+        held_k=~seen if not seen.all() else np.ones_like(seen),
+    )
+    used, left_out = len(beads.positions_yx_px), len(beads.left_out)
+    verdict = verdict_in_words(evidence, plan.z_step_nm, unseen=not seen.all())
+    verdict += f" {used} bead{'s' * (used > 1)} used" + (f", {left_out} left out." if left_out else ".")
     record = CalibrationRecord(
         bead_sources=tuple(source for stack in stacks for source in stack.source),
         z_step_nm=plan.z_step_nm,
         bead_diameter_nm=plan.bead_diameter_nm,
-        correlation_fitted=float(scores[seen].mean()),
-        correlation_held_out=float(scores[held].mean()),
-        correlation_opposite_sign=None if opposite is None else float(opposite[held].mean()),
-        verdict=_verdict(scores, held, opposite, neighbours, beads, plan),
+        correlation_fitted=float(evidence.scores_k[seen].mean()),
+        correlation_held_out=evidence.mean,
+        correlation_opposite_sign=evidence.opposite_mean,
+        verdict=verdict,
     )
     measured, images = zip(*(_above_background(f) for f in fitted), strict=True)
     return Calibration(
@@ -104,14 +95,15 @@ def calibrate(stacks: Sequence[RawStack], instrument: Instrument, plan: Calibrat
         plan=plan,
         measured_vzyx=np.stack(measured),
         fitted_vzyx=np.stack(images),
-        correlation_z=scores,
+        correlation_z=evidence.scores_k,
         held_out_z=~seen,
-        neighbour_correlation_z=neighbours,
+        neighbour_correlation_z=evidence.neighbours_k,
         bound_nm=bound,
         bead_positions_yx_px=beads.positions_yx_px,
-        opposite_correlation_held_out=record.correlation_opposite_sign,
-        verdict=record.verdict,
-        passed=bool(scores[held].mean() >= PASSED_MEAN),
+        focus_z_nm=nominal_focus(instrument, fitted[0]).cpu().double().numpy(),
+        opposite_correlation_held_out=evidence.opposite_mean,
+        verdict=verdict,
+        passed=evidence.passed,
         seconds=time.perf_counter() - started,
     )
 
@@ -201,83 +193,6 @@ def _above_background(view: FittedView) -> tuple[NDArray[np.float32], NDArray[np
         return measured, fitted
     background = view.scored.with_unseen_filled().background_counts_bk()[0].cpu().numpy()[:, None, None]
     return measured - background, fitted - background
-
-
-def _calibrated_instrument(instrument: Instrument, fitted: list[FittedView], beads: CutBeads, plan: CalibrationPlan) -> Instrument:
-    """The instrument with what the final fits say about its views."""
-    places = [f.final.shift_bk2.median(dim=1).values.cpu().double().numpy() * NM + beads.centre_vb2_nm[v] for v, f in enumerate(fitted)]
-    own_shift = instrument.views[0].focus_shift_nm
-    focus_k = fitted[0].final.focus_bk_nm()[0] - own_shift
-    light = [float(f.final.log_photons_bk.exp().mean()) * _electrons_per_count(instrument, v) for v, f in enumerate(fitted)]
-    views = []
-    for v, (scene, one) in enumerate(zip(instrument.views, fitted, strict=True)):
-        final = one.final
-        update: dict[str, object] = {
-            "mask": None,
-            "zernike_noll_rad": {},
-            "phase_rad_yx": final.phase_rad_yx.cpu().numpy(),
-            "amplitude_yx": _amplitude(final),
-            "blur_nm": abs(float(final.blur)) * NM,
-        }
-        if v:
-            affine = fit_affine(places[0], places[v], np.asarray(scene.affine_yx, dtype=float))
-            update |= {
-                "affine_yx": rows_of(affine),
-                "focus_shift_nm": float((final.focus_bk_nm()[0] - focus_k).mean()),
-                "photon_fraction": instrument.views[0].photon_fraction * light[v] / light[0],
-            }
-        views.append(View.model_validate(scene.model_copy(update=update).model_dump()))
-    return instrument.model_copy(update={"views": tuple(views)})
-
-
-def _amplitude(model: PupilModel) -> NDArray[np.float32]:
-    """Relative amplitude, scaled so that the mean light over the pupil stays."""
-    amplitude, base = model.relative_amplitude_yx(), (model.pupil.amplitude_pyx.abs() ** 2).sum(0)
-    scale = torch.sqrt(base.sum() / weight_yx(model).sum())
-    return (amplitude * scale).cpu().numpy()
-
-
-def _electrons_per_count(instrument: Instrument, view: int) -> float:
-    camera = instrument.cameras[instrument.views[view].camera]
-    return float(np.mean(np.asarray(camera.gain_e_per_count))) / camera.em_gain
-
-
-def _verdict(
-    scores: NDArray[np.float64],
-    held: NDArray[np.bool_],
-    opposite: NDArray[np.float64] | None,
-    neighbours: NDArray[np.float64],
-    beads: CutBeads,
-    plan: CalibrationPlan,
-) -> str:
-    mean, least = float(scores[held].mean()), float(scores[held].min())
-    worst = int(np.flatnonzero(held)[scores[held].argmin()])
-    if mean >= GOOD_MEAN and least >= GOOD_LEAST:
-        words = "Good: the model predicts slices that it has not seen"
-    elif mean >= PASSED_MEAN:
-        words = "Usable with care: the model predicts most of what it has not seen; look at the slices with low correlation"
-    else:
-        words = "Not usable: the model does not predict what it has not seen; check pixel size, z step, wavelength, numerical aperture and the bead"
-    if plan.held_out_slices == ():
-        words = words.replace("predicts slices that it has not seen", "matches the slices (none was held out, so this proves little)")
-    words += (
-        f" (mean correlation {mean:.3f}, lowest {least:.3f} in slice {worst}; "
-        f"the mean of two neighbouring slices reaches {float(neighbours[held].mean()):.3f})."
-    )
-    if opposite is not None:
-        other = float(opposite[held].mean())
-        if not tells_apart(scores[held], opposite[held]):
-            words += (
-                f" The stack cannot tell the direction of z: reversed it scores {other:.3f}, no different within its error; "
-                f"depths have the sign of the z step that was given ({plan.z_step_nm:+g} nm)."
-            )
-        elif other > mean:
-            words += f" The opposite direction of z fits better ({other:.3f}): check the sign of the z step ({plan.z_step_nm:+g} nm)."
-        else:
-            words += f" The direction of z that was given is confirmed: reversed it scores {other:.3f}."
-    count = len(beads.positions_yx_px)
-    words += f" {count} bead{'s' * (count > 1)} used" + (f", {len(beads.left_out)} left out." if beads.left_out else ".")
-    return words
 
 
 def _paced(steps: Generator[Progress, None, CutBeads]) -> Generator[Progress, None, CutBeads]:

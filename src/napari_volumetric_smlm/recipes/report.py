@@ -39,7 +39,8 @@ def calibration_figure(calibration: Calibration, view: int = 0) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 9), layout="constrained")
-    pictures, curves = figure.subfigures(2, 1, height_ratios=(1.15, 1.6))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1.6))
+    pictures, curves = parts
     _draw_slices(pictures, calibration, view)
     axes = curves.subplots(2, 3)
     _draw_correlation(axes[0, 0], calibration)
@@ -109,7 +110,9 @@ def _draw_bound(axis: Axes, calibration: Calibration) -> None:
     z, *sigmas = calibration.bound_nm.T
     for sigma, label in zip(sigmas, ("z", "y", "x"), strict=True):
         axis.plot(z / 1000, sigma, label=label)
-    axis.set(xlabel="depth z (µm)", ylabel="smallest error (nm)", title=f"Cramér-Rao, {PHOTONS:g} photons on {BACKGROUND_PHOTONS:g} a pixel")
+    axis.set(
+        xlabel="depth z (µm)", ylabel="smallest error (nm)", title=f"Cramér-Rao, {PHOTONS:g} photons on {BACKGROUND_PHOTONS:g} a pixel"
+    )
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)
 
@@ -127,11 +130,11 @@ def _draw_pupil(phase_axis: Axes, amplitude_axis: Axes, calibration: Calibration
     light = light / light.max()
     phase = np.angle(np.exp(1j * pupil.phase_yx.numpy()))
     edge = float(pupil.na_n[-1])
-    frame = {"extent": (-edge, edge, edge, -edge)}
-    image = phase_axis.imshow(np.where(light > 0, phase, np.nan), cmap="twilight", vmin=-np.pi, vmax=np.pi, **frame)
+    frame = (-edge, edge, edge, -edge)
+    image = phase_axis.imshow(np.where(light > 0, phase, np.nan), cmap="twilight", vmin=-np.pi, vmax=np.pi, extent=frame)
     phase_axis.figure.colorbar(image, ax=phase_axis, label="rad")
     phase_axis.set(title="Phase", xlabel="n sin θ")
-    image = amplitude_axis.imshow(light, cmap="viridis", vmin=0, vmax=1, **frame)
+    image = amplitude_axis.imshow(light, cmap="viridis", vmin=0, vmax=1, extent=frame)
     amplitude_axis.figure.colorbar(image, ax=amplitude_axis)
     amplitude_axis.set(title="Amplitude", xlabel="n sin θ")
 
@@ -169,8 +172,8 @@ def _page(calibration: Calibration, pictures: Sequence[str]) -> str:
     plan = html.escape(json.dumps(calibration.plan.model_dump(mode="json"), indent=1))
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Calibration report</title>
-<style>body {{font-family: sans-serif; max-width: 1200px; margin: 2em auto}} th {{text-align: left; padding-right: 1em; vertical-align: top}}
-img {{max-width: 100%}}</style></head>
+<style>body {{font-family: sans-serif; max-width: 1200px; margin: 2em auto}}
+th {{text-align: left; padding-right: 1em; vertical-align: top}} img {{max-width: 100%}}</style></head>
 <body><h1>Calibration of {html.escape(calibration.instrument.name)}</h1>
 <table>{table}</table>
 {images}

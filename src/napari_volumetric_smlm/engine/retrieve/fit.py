@@ -19,7 +19,7 @@ from .model import PupilModel
 
 ERROR_FIRST, ERROR_LAST = 0.1, 0.01  # relative error of the model in the likelihood, from the first to the last step
 BATCH = 9  # images a step
-SMOOTHNESS = 1.0  # log-likelihood that one unit of roughness costs
+SMOOTHNESS = 4.0  # log-likelihood that one unit of roughness costs
 
 
 @dataclass(frozen=True)

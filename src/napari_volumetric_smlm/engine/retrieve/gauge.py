@@ -4,8 +4,8 @@ psi + a s_y + b s_x + c kz describes the same images as psi with the bead moved 
 net tilt (the position is the centroid of the light) and no net defocus (focus zero is where the image is narrowest, and the bead then
 lies at the coverslip): both by least squares of the wrapped phase slopes, weighted with the light. Wraps do not matter.
 
-Reversing z, psi(s) -> -psi(-s), A(s) -> A(-s), f -> -f, leaves scalar images of a bead at the coverslip as they are (complex conjugate
-of the field): a bead stack alone does not tell the direction of the scan.
+Reversing z, psi(s) -> -psi(-s) - 2 h kz_sample, A(s) -> A(-s), f -> -f, leaves scalar images of beads at one height h as they are
+(complex conjugate of the field): a bead stack alone does not tell the direction of the scan.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def slopes_by_least_squares(phase_yx: Tensor, weight: Tensor, terms_jyx: Tensor)
     columns, values = [], []
     for axis in (0, 1):
         sample = phase_yx.shape[axis]
-        ahead, behind = [t.narrow(axis, 1, sample - 1) for t in (phase_yx, weight)], [t.narrow(axis, 0, sample - 1) for t in (phase_yx, weight)]
+        ahead, behind = (
+            [t.narrow(axis, 1, sample - 1) for t in (phase_yx, weight)],
+            [t.narrow(axis, 0, sample - 1) for t in (phase_yx, weight)],
+        )
         slope = torch.remainder(ahead[0] - behind[0] + math.pi, 2 * math.pi) - math.pi
         root = torch.sqrt(ahead[1] * behind[1]).sqrt().flatten()
         steps = terms_jyx.narrow(axis + 1, 1, sample - 1) - terms_jyx.narrow(axis + 1, 0, sample - 1)
@@ -74,7 +77,8 @@ def reversed_z(model: PupilModel, images: BeadImages) -> PupilModel:
     twin = model.copy(images)
     base = torch.angle(model.pupil.amplitude_pyx[0]) if len(model.pupil.amplitude_pyx) == 1 else torch.zeros_like(model.phase_rad_yx)
     phase = model.total_phase_yx() + model.pupil.phase_yx
-    turned = -torch.flip(phase, (0, 1)) - 2 * base - model.pupil.phase_yx
+    height = 2 * model.images.bead_nm[0] * model.pupil.kz_sample_yx.real
+    turned = -torch.flip(phase, (0, 1)) - 2 * base - height - model.pupil.phase_yx
     twin.phase_terms_rad = torch.zeros_like(model.phase_terms_rad)
     twin.phase_rad_yx = turned * model.inside_yx
     # Noll terms with odd azimuthal order change sign under inversion of the pupil
@@ -91,4 +95,3 @@ def zernike_coefficients(phase_yx: Tensor, weight: Tensor, na_n: Tensor) -> dict
     terms = torch.stack([zernike(j, unit[:, None], unit[None, :]) for j in (2, 3, *PHASE_TERMS)])
     values = slopes_by_least_squares(phase_yx, weight, terms)
     return {j: float(v) for j, v in zip((2, 3, *PHASE_TERMS), values, strict=True) if j >= PHASE_TERMS.start}
-

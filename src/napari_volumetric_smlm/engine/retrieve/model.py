@@ -88,7 +88,16 @@ class PupilModel:
 
     def parameters(self) -> dict[str, Tensor]:
         """Tensors that a fit may change, by name."""
-        names = ("phase_terms_rad", "log_amplitude_terms", "phase_rad_yx", "shift_bk2", "focus_b", "blur", "log_photons_bk", "background_bk")
+        names = (
+            "phase_terms_rad",
+            "log_amplitude_terms",
+            "phase_rad_yx",
+            "shift_bk2",
+            "focus_b",
+            "blur",
+            "log_photons_bk",
+            "background_bk",
+        )
         return {name: getattr(self, name) for name in names}
 
     def copy(self, images: BeadImages | None = None) -> PupilModel:

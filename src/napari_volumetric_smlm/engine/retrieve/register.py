@@ -48,7 +48,7 @@ def fit_affine(first_yx: NDArray[np.float64], other_yx: NDArray[np.float64], aff
     values = np.linalg.svd(spread, compute_uv=False) if len(spread) >= 3 else np.zeros(2)
     if len(first_yx) >= 3 and values[-1] > 0.05 * values[0]:
         terms = np.hstack([first_yx, np.ones((len(first_yx), 1))])
-        return np.linalg.lstsq(terms, other_yx, rcond=None)[0].T
+        return np.asarray(np.linalg.lstsq(terms, other_yx, rcond=None)[0].T, dtype=np.float64)
     shift = (other_yx - first_yx @ affine[:, :2].T).mean(0)
     return np.hstack([affine[:, :2], shift[:, None]])
 
@@ -59,7 +59,9 @@ def rows_of(affine: Affine) -> tuple[Row, Row]:
     return (a, b, c), (d, e, f)
 
 
-def _nearest_pairs(expected: NDArray[np.float64], other: NDArray[np.float64], tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _nearest_pairs(
+    expected: NDArray[np.float64], other: NDArray[np.float64], tolerance: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs that are each other's nearest within the tolerance."""
     distance = np.hypot(*(expected[:, None] - other[None]).transpose(2, 0, 1))
     nearest = distance.argmin(1)

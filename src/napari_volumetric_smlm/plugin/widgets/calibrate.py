@@ -17,6 +17,7 @@ from ..beads import BeadMarks
 from ..forms import PlanForm
 from ..jobs import calibrate_job, find_beads_job
 from ..layers import lay_calibration, noun_of
+from ..napari_version import binding_warning
 from ..samples import example_instruments
 from ..session import CAME_ALONG, session_of, unwrapped
 from ..settings import preferences
@@ -213,7 +214,7 @@ class CalibrateWidget(JobWidget):
         if travelling is not None and self.session.may_take(travelling):
             self.session.choose_instrument(travelling, CAME_ALONG)
             return
-        words = self.beads.warnings()
+        words = [*filter(None, [binding_warning()]), *self.beads.warnings()]
         noted = self._noted_step(stack)
         if noted is not None and not self.first.editors["z_step_nm"].text():
             self.first.set_value("z_step_nm", noted)

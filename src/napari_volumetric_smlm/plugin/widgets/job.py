@@ -111,6 +111,9 @@ class JobPanel(QWidget):
     def _on_tick(self, tick: Tick) -> None:
         self._show_progress(tick.progress)
         self.ticked.emit(tick)
+        if self._dock_bar is not None:
+            # last: this lets Qt work
+            _move_dock(self._dock_bar, f"{self.title}: {tick.progress.stage}", tick.progress.done, tick.progress.total)
 
     def _show_progress(self, progress: Progress) -> None:
         if progress.stage != self._stage[0]:
@@ -125,8 +128,6 @@ class JobPanel(QWidget):
         if found is not None:
             text += f" · {found:,.0f} molecules"
         self.message.setText(text)
-        if self._dock_bar is not None:
-            _move_dock(self._dock_bar, f"{self.title}: {progress.stage}", progress.done, progress.total)
 
     def _rate(self, progress: Progress) -> str:
         seconds = self.job.seconds - self._stage[1]

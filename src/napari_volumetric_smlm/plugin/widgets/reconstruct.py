@@ -13,6 +13,7 @@ from ...recipes.record import Collector
 from ..forms import PlanForm
 from ..jobs import RESTART, Result, finish_job, reconstruct_job
 from ..layers import PICTURE, noun_of
+from ..napari_version import binding_warning
 from ..overlay import Overlay
 from ..samples import example_instruments
 from ..session import CAME_ALONG, session_of, unwrapped
@@ -242,7 +243,7 @@ class ReconstructWidget(JobWidget):
             known = self.session.memory.recall_plan(ReconstructPlan, instrument.fingerprint)
             if known is not None and self._asked is None:
                 self.form.set_plan(known.model_copy(update={"first_frame": 0, "last_frame": None, "region_yx_px": None}))
-        warnings = self.frames.warnings()
+        warnings = [*filter(None, [binding_warning()]), *self.frames.warnings()]
         self.warning.setText("\n".join(f"⚠ {words}" for words in warnings[:3]))
         self.warning.setToolTip("\n".join(warnings))
         self.warning.setVisible(bool(warnings))

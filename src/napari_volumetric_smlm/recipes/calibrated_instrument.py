@@ -1,0 +1,72 @@
+"""What the fits of all views say, as an instrument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..domain.instrument import Instrument, View
+from ..engine.retrieve.gauge import weight_yx
+from ..engine.retrieve.model import NM, BeadImages, PupilModel
+from ..engine.retrieve.register import fit_affine, rows_of
+from .bead_stacks import CutBeads
+
+
+@dataclass(frozen=True)
+class FittedView:
+    """One view after its fits.
+
+    scored : model without the held-out slices. final : model of all slices. reversed_scores_k : correlations with z reversed, or None.
+    """
+
+    images: BeadImages
+    scored: PupilModel
+    final: PupilModel
+    scores_k: NDArray[np.float64]
+    reversed_scores_k: NDArray[np.float64] | None
+
+
+def calibrated_instrument(instrument: Instrument, fitted: list[FittedView], beads: CutBeads) -> Instrument:
+    """The instrument with what the final fits say about its views."""
+    places = [f.final.shift_bk2.median(dim=1).values.cpu().double().numpy() * NM + beads.centre_vb2_nm[v] for v, f in enumerate(fitted)]
+    focus_k = nominal_focus(instrument, fitted[0])
+    light = [float(f.final.log_photons_bk.exp().mean()) * _electrons_per_count(instrument, v) for v, f in enumerate(fitted)]
+    views = []
+    for v, (scene, one) in enumerate(zip(instrument.views, fitted, strict=True)):
+        final = one.final
+        update: dict[str, object] = {
+            "mask": None,
+            "zernike_noll_rad": {},
+            "phase_rad_yx": final.phase_rad_yx.cpu().numpy(),
+            "amplitude_yx": _amplitude(final),
+            "blur_nm": abs(float(final.blur)) * NM,
+        }
+        if v:
+            affine = fit_affine(places[0], places[v], np.asarray(scene.affine_yx, dtype=float))
+            update |= {
+                "affine_yx": rows_of(affine),
+                "focus_shift_nm": float((final.focus_bk_nm()[0] - focus_k).mean()),
+                "photon_fraction": instrument.views[0].photon_fraction * light[v] / light[0],
+            }
+        views.append(View.model_validate(scene.model_copy(update=update).model_dump()))
+    return instrument.model_copy(update={"views": tuple(views)})
+
+
+def nominal_focus(instrument: Instrument, first: FittedView) -> torch.Tensor:
+    """Focal plane of every slice, (K,), without the first view's own shift."""
+    return first.final.focus_bk_nm()[0] - instrument.views[0].focus_shift_nm
+
+
+def _amplitude(model: PupilModel) -> NDArray[np.float32]:
+    """Relative amplitude, scaled so that the mean light over the pupil stays."""
+    amplitude, base = model.relative_amplitude_yx(), (model.pupil.amplitude_pyx.abs() ** 2).sum(0)
+    scale = torch.sqrt(base.sum() / weight_yx(model).sum())
+    return (amplitude * scale).cpu().numpy()
+
+
+def _electrons_per_count(instrument: Instrument, view: int) -> float:
+    camera = instrument.cameras[instrument.views[view].camera]
+    return float(np.mean(np.asarray(camera.gain_e_per_count))) / camera.em_gain
