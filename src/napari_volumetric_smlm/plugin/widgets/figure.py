@@ -37,6 +37,8 @@ class ReportWindow(QDialog):
         self.canvas: Any = None
         self.job = Job(self)
         self.box = QDialogButtonBox(QDialogButtonBox.StandardButton.Save | QDialogButtonBox.StandardButton.Close)
+        self.box.button(QDialogButtonBox.StandardButton.Save).setToolTip("Save the report as one HTML file")
+        self.box.button(QDialogButtonBox.StandardButton.Close).setToolTip("Close this window; Show report opens it again")
         self._layout = QVBoxLayout(self)
         for part in (self.words, self.views, self.box):
             self._layout.addWidget(part)
