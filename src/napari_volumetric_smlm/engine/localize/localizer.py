@@ -18,7 +18,7 @@ from .findings import Findings, covariance, findings, molecule_errors
 from .refine import SMALLEST_VARIANCE, Linearized, Refiner
 from .reseat import reseat
 from .scene import Patches, State, padding
-from .search import MatchedFilter, clear_maxima, lateral_maxima
+from .search import MatchedFilter, local_maxima
 
 STALL_ROUNDS, STALL_GAIN = 3, 5.0  # a patch is done when so many rounds gained less log-likelihood than this
 
@@ -136,11 +136,11 @@ class Localizer:
         for t in active.nonzero()[:, 0].tolist():
             one = torch.tensor([t], device=active.device)
             gain, photons = self.gains(patches.select(one), here.mean_tvyx[one])
-            found = lateral_maxima(gain[0], photons[0], self.filter.z_nm, patches.pixel_v[0], self.rules.add_threshold)
-            found = clear_maxima(found, self.rules.share_of_best, self.table.window_px * patches.pixel_v[0], self.rules.apart_nm)
-            found = found.keep(slice(max(0, self.rules.largest_count - counts[t])))
-            light = found.photons_m
-            state.add(torch.full_like(light, t, dtype=torch.long), found.position_m3, light, torch.full_like(light, self.blur_nm))
+            smallest = (self.rules.share_of_best * gain.max()).clamp(min=self.rules.add_threshold)
+            found = local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], (smallest[None], self.rules.apart_nm))
+            room = max(0, self.rules.largest_count - counts[t])
+            light = found.photons_m[:room]
+            state.add(torch.full_like(found.patch_m[:room], t), found.position_m3[:room], light, torch.full_like(light, self.blur_nm))
             added[t] = len(light) > 0
             yield len(state.photons_m)
         return added

@@ -91,7 +91,8 @@ def _elsewhere(localizer: Localizer, small: Patches, local: State, at: int) -> l
     inner = (..., slice(small.pad, -small.pad), slice(small.pad, -small.pad))
     weight = small.seen_tvyx[inner] / (mean[inner] + small.read_variance_tvyx[inner]).clamp(min=SMALLEST_VARIANCE)
     gain, photons = localizer.local_filter.gains(small, (small.photons_tvyx[inner] - mean[inner]) * weight, weight)
-    found = local_maxima(gain[0], photons[0], localizer.local_filter.z_nm, small.pixel_v[0], RIVAL * float(gain.max()))
+    limit = gain.flatten(1).max(1).values * RIVAL
+    found = local_maxima(gain, photons, localizer.local_filter.z_nm, small.pixel_v[0], (limit, 0.0))
     offset = found.position_m3 - local.position_m3[at]
     lateral, apart = offset[:, 1:].norm(dim=1), offset.norm(dim=1)
     rows = ((lateral < localizer.rules.apart_nm) & (apart > 2.5 * localizer.rules.depth_step_nm)).nonzero()[:2, 0]

@@ -16,20 +16,15 @@ from ..fourier import correlate, correlation_spectrum, fast_length, image_spectr
 from ..optics.table import PsfTable
 from .scene import Patches
 
-MOST_MAXIMA = 3000  # more are never added in one round; every pair of them is compared
-
 
 @dataclass
 class Candidates:
-    """Places (z, y, x) with their photons and gain, best first."""
+    """Places (patch, z, y, x) with their photons and gain, best first within a patch."""
 
+    patch_m: Tensor
     position_m3: Tensor
     photons_m: Tensor
     gain_m: Tensor
-
-    def keep(self, rows: Tensor | slice) -> Candidates:
-        """Only these rows."""
-        return Candidates(self.position_m3[rows], self.photons_m[rows], self.gain_m[rows])
 
 
 class MatchedFilter:
@@ -88,48 +83,38 @@ class MatchedFilter:
         return torch.nn.functional.grid_sample(image, grid, align_corners=True, padding_mode="zeros")
 
 
-def clear_maxima(found: Candidates, share: float, reach_nm: float, apart_nm: float) -> Candidates:
-    """Candidates that are no side lobes of better ones.
+def local_maxima(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, limits: tuple[Tensor, float]) -> Candidates:
+    """Local maxima of the gain in (z, y, x).
 
     Parameters
     ----------
-    share : smallest share of the gain of any better candidate within `reach_nm` in y and in x.
-    apart_nm : lateral distance within which a better one silences others altogether.
+    limits : smallest gain of each patch (T,), and the lateral distance (nm) within which a better maximum silences others.
     """
-    yx = found.position_m3[:, 1:]
-    near = (yx[:, None] - yx[None]).abs().amax(-1) < reach_nm
-    best = (near * found.gain_m).amax(1) if len(yx) else found.gain_m
-    found = found.keep(found.gain_m >= share * best)
-    close = torch.cdist(found.position_m3[:, 1:], found.position_m3[:, 1:]) < apart_nm
-    kept = torch.ones(len(close), dtype=torch.bool, device=close.device)
-    for k in range(1, len(close)):
-        kept[k] = not bool((close[k, :k] & kept[:k]).any())
-    return found.keep(kept)
+    smallest_t, apart_nm = limits
+    t, d, y, x = _peaks(gain, gain > smallest_t[:, None, None, None])
+    value = gain[t, d, y, x]
+    order = torch.argsort(value, descending=True)
+    order = order[torch.argsort(t[order], stable=True)]
+    t, d, y, x, value = t[order], d[order], y[order], x[order], value[order]
+    position = torch.stack([z_nm[d], y * pixel_nm, x * pixel_nm], 1)
+    kept: list[int] = []
+    places, patch = position[:, 1:].tolist(), t.tolist()
+    for k in range(len(patch)):
+        near = (i for i in reversed(kept) if patch[i] == patch[k])
+        if all((places[i][0] - places[k][0]) ** 2 + (places[i][1] - places[k][1]) ** 2 >= apart_nm**2 for i in near):
+            kept.append(k)
+    rows = torch.tensor(kept, dtype=torch.long, device=gain.device)
+    return Candidates(t[rows], position[rows], photons[t[rows], d[rows], y[rows], x[rows]], value[rows])
 
 
-def lateral_maxima(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, smallest: float) -> Candidates:
-    """Local maxima in (y, x) of the best gain over all depths, from maps (d, y, x); at most `MOST_MAXIMA`."""
-    best, depth = gain.max(0)
-    peak = torch.nn.functional.max_pool2d(best[None], 3, 1, 1)[0]
-    y, x = ((best == peak) & (best > smallest)).nonzero(as_tuple=True)
-    return _candidates(gain, photons, z_nm, pixel_nm, (depth[y, x], y, x)).keep(slice(MOST_MAXIMA))
-
-
-def local_maxima(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, smallest: float) -> Candidates:
-    """Local maxima in (z, y, x) of maps (d, y, x)."""
-    d, y, x = (gain > smallest).nonzero(as_tuple=True)
-    value, highest = gain[d, y, x], torch.ones_like(d, dtype=torch.bool)
-    depths, height, width = gain.shape
+def _peaks(gain: Tensor, above: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Indices of the places above the limit that no neighbour in (z, y, x) exceeds."""
+    t, d, y, x = above.nonzero(as_tuple=True)
+    value, highest = gain[t, d, y, x], torch.ones_like(t, dtype=torch.bool)
+    _, depths, height, width = gain.shape
     for dz in (-1, 0, 1):
         for dy in (-1, 0, 1):
             for dx in (-1, 0, 1):
-                near = gain[(d + dz).clamp(0, depths - 1), (y + dy).clamp(0, height - 1), (x + dx).clamp(0, width - 1)]
+                near = gain[t, (d + dz).clamp(0, depths - 1), (y + dy).clamp(0, height - 1), (x + dx).clamp(0, width - 1)]
                 highest &= near <= value
-    return _candidates(gain, photons, z_nm, pixel_nm, (d[highest], y[highest], x[highest]))
-
-
-def _candidates(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, place: tuple[Tensor, Tensor, Tensor]) -> Candidates:
-    """Candidates at voxels, best first."""
-    order = torch.argsort(gain[place], descending=True)
-    d, y, x = (index[order] for index in place)
-    return Candidates(torch.stack([z_nm[d], y * pixel_nm, x * pixel_nm], 1), photons[d, y, x], gain[d, y, x])
+    return t[highest], d[highest], y[highest], x[highest]
