@@ -169,3 +169,20 @@ def test_a_camera_map_is_shown_and_kept(qtbot):
     form.set_plan(camera)
     assert form.editors["offset_counts"].text() == "map of 4 x 5"
     assert form.plan() == camera
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("z_step_nm", "Z step (nm)"),
+        ("region_yx_px", "Region (pixels)"),
+        ("min_photons", "Min photons"),
+        ("batch_frames", "Batch frames"),
+        ("max_molecules_per_frame", "Max molecules per frame"),
+        ("density_per_um2", "Density (per µm²)"),
+        ("em_gain", "EM gain"),
+        ("read_noise_e", "Read noise (electrons)"),
+    ],
+)
+def test_labels_read_like_words_with_their_unit(name, label):
+    assert label_of(name) == label

@@ -279,3 +279,17 @@ def test_the_activity_dock_follows_and_ends(widget, recipes, qtbot):
     recipes.allow(10)
     qtbot.wait_until(lambda: not widget.panel.job.busy, timeout=10000)
     assert len(progress._all_instances) == 0
+
+
+def test_each_camera_gets_the_layer_of_its_number(viewer, recipes, npe2pm):
+    from npe2 import PluginManifest
+
+    from napari_volumetric_smlm.plugin.actions import open_widget
+
+    npe2pm.register(PluginManifest.from_distribution("napari-volumetric-smlm"))
+    viewer.open_sample("napari-volumetric-smlm", "biplane")
+    widget = open_widget(viewer)
+    assert ["camera 1" in layer.name for layer in widget.frames.layers] == [True, False]
+    assert widget.frames.stack() is noun_of(viewer.layers[0], "stack")
+    widget.frames.pickers[1].choose(viewer.layers[0])
+    assert "same layer is chosen for two cameras" in widget.panel.button.toolTip()

@@ -20,6 +20,8 @@ from ..domain.fields import UNITS, FieldKind, field_kind
 from ..domain.noun import Noun
 from ..errors import PlanError
 
+# "minimum photons" is not a minimum in photons
+UNITS_THAT_ARE_NOUNS = frozenset({"photons", "frames"})
 WRONG_STYLE = "border: 1px solid #d55e00"
 
 
@@ -28,11 +30,15 @@ def label_of(name: str) -> str:
     if name == "gain_e_per_count":
         return "Gain (electrons per count)"
     words = name.split("_")
-    unit = UNITS.get(words[-1]) if len(words) > 1 else None
+    unit = UNITS.get(words[-1]) if len(words) > 1 and words[-1] not in UNITS_THAT_ARE_NOUNS else None
     words = words[:-1] if unit else words
+    if unit and words[-1] == "per":
+        words = words[:-1]
     # the axes of a pair or a box are told in the tooltip
-    words = [word for word in words if word not in ("yx", "zyx", "per")] or words
+    words = [word for word in words if word not in ("yx", "zyx")] or words
     text = " ".join(words)
+    if text.startswith("em "):
+        text = "EM" + text[2:]
     return text[:1].upper() + text[1:] + (f" ({unit})" if unit else "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -47,7 +48,7 @@ class StackBox(QWidget):
         wanted = 1 if instrument is None else len({view.camera for view in instrument.views})
         while len(self.pickers) < wanted:
             number = len(self.pickers)
-            picker = LayerPicker(self.session.viewer, self._accepts, self._prefers, f"no {WORDS[self.kind]} open")
+            picker = LayerPicker(self.session.viewer, self._accepts, partial(self._prefers, number), f"no {WORDS[self.kind]} open")
             picker.setAccessibleName(f"{WORDS[self.kind]}, camera {number + 1}")
             picker.setToolTip(f"<qt>Image layer with the {WORDS[self.kind]} of camera {number + 1}.</qt>")
             picker.picked.connect(self.picked)
@@ -115,9 +116,12 @@ class StackBox(QWidget):
         stack = noun_of(layer, "stack")
         return role == FRAMES and (stack is None or stack.kind in (self.kind, None))
 
-    def _prefers(self, layer: Any) -> int:
+    def _prefers(self, number: int, layer: Any) -> int:
+        """How well a layer fits a camera: of the wanted kind, and the camera of that number in its file."""
         stack = noun_of(layer, "stack")
-        return 0 if stack is None else 2 if stack.kind == self.kind else 1
+        if stack is None:
+            return 0
+        return (4 if stack.kind == self.kind else 2) + (noun_of(layer, "camera") == number)
 
     def _spread(self, number: int) -> None:
         # the second camera's box begins with the second layer
