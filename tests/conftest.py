@@ -19,10 +19,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.instrument import Camera, Instrument, Objective, View
 
 # before anything imports napari: tests must not touch the settings of whoever runs them
@@ -59,3 +62,41 @@ def toy_instrument() -> Instrument:
         focal_plane_nm=500,
         depth_range_nm=(0, 1000),
     )
+
+
+@pytest.fixture(scope="session")
+def bead_scan() -> Callable[..., RawStack]:
+    """Return a maker of bead stacks: the focal plane moves from `first_nm` by `step_nm`, the beads stay at the coverslip."""
+    import torch
+
+    from napari_volumetric_smlm.engine.optics.psf import camera_images
+    from napari_volumetric_smlm.engine.optics.pupil import view_pupil
+
+    def make(
+        instrument: Instrument,
+        beads_yx_nm: Sequence[tuple[float, float]],
+        shape_yx: tuple[int, int],
+        focus_nm: Sequence[float],
+        photons: float = 50000.0,
+        background: float = 20.0,
+        drift_nm: tuple[float, float] = (0.0, 0.0),
+        seed: int = 0,
+    ) -> RawStack:
+        random, focus = np.random.default_rng(seed), torch.tensor(focus_nm, dtype=torch.float32)
+        mean = [np.full((len(focus), *shape_yx), background) for _ in instrument.cameras]
+        for v, view in enumerate(instrument.views):
+            pupil, pixel, affine = view_pupil(instrument, v), instrument.pixel_nm(v), np.asarray(view.affine_yx)
+            size = min(61, min(shape_yx) - 1 + min(shape_yx) % 2)
+            for bead in beads_yx_nm:
+                place = affine[:, :2] @ bead + affine[:, 2]
+                middle = np.clip(np.round(place / pixel).astype(int), size // 2, np.array(shape_yx) - 1 - size // 2)
+                position = torch.zeros((len(focus), 3))
+                position[:, 1:] = torch.tensor(place - middle * pixel) + torch.linspace(0, 1, len(focus))[:, None] * torch.tensor(drift_nm)
+                plane = focus + view.focus_shift_nm
+                images = camera_images(pupil, position, (size, pixel, True), view.blur_nm, focus_nm=plane).numpy()
+                top, left = middle - size // 2
+                mean[view.camera][:, top : top + size, left : left + size] += photons * view.photon_fraction * images
+        counts = [np.round(random.poisson(m) + random.normal(0, 2, m.shape) + 100).clip(0, 65535).astype(np.uint16) for m in mean]
+        return RawStack(counts_tyx=tuple(counts), kind="beads")
+
+    return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import types
@@ -74,6 +75,23 @@ def window(qapp: Any) -> Generator[Any, None, None]:
     viewer = napari.Viewer(show=False, show_welcome_screen=False)
     yield viewer
     viewer.close()
+
+
+@pytest.fixture
+def make_viewer(qapp: Any) -> Generator[Callable[[], Any], None, None]:
+    """Return a maker of viewers that are closed at the end; napari's own fixture would register other plugins' commands twice."""
+    import napari
+
+    made: list[Any] = []
+
+    def make() -> Any:
+        made.append(napari.Viewer(show=False, show_welcome_screen=False))
+        return made[-1]
+
+    yield make
+    for viewer in made:
+        with contextlib.suppress(RuntimeError):  # the test may have closed it
+            viewer.close()
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ def run_to_end(widget, qtbot):
     qtbot.wait_until(lambda: not widget.finisher.busy, timeout=10000)
 
 
-def test_closing_the_viewer_during_a_job_is_clean(make_napari_viewer, movie, recipes, qtbot):
+def test_closing_the_viewer_during_a_job_is_clean(make_viewer, movie, recipes, qtbot):
     from napari_volumetric_smlm.plugin.actions import open_widget
 
-    viewer = make_napari_viewer()
+    viewer = make_viewer()
     viewer.open(str(movie), plugin="napari-volumetric-smlm")
     widget = open_widget(viewer)
     recipes.hold()
@@ -33,10 +33,10 @@ def test_closing_the_viewer_during_a_job_is_clean(make_napari_viewer, movie, rec
     assert time.monotonic() - began < 3
 
 
-def test_two_viewers_share_nothing(make_napari_viewer, movie, recipes, qtbot):
+def test_two_viewers_share_nothing(make_viewer, movie, recipes, qtbot):
     from napari_volumetric_smlm.plugin.actions import open_widget
 
-    first, second = make_napari_viewer(), make_napari_viewer()
+    first, second = make_viewer(), make_viewer()
     widgets = []
     for viewer in (first, second):
         viewer.open(str(movie), plugin="napari-volumetric-smlm")

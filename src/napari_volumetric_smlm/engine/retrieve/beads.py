@@ -184,7 +184,7 @@ def _centre(light_yx: NDArray[np.float64], members: NDArray[np.float64]) -> NDAr
     """Centre of the light around one or several maxima."""
     spread = float(np.hypot(*(members - members.mean(0)).T).max()) if len(members) > 1 else 0.0
     centre, radius = members.mean(0), 4.0 + spread
-    for _ in range(4):
+    for _ in range(6):
         low = np.maximum(np.floor(centre - radius).astype(int), 0)
         high = np.minimum(np.ceil(centre + radius).astype(int) + 1, light_yx.shape)
         patch = light_yx[low[0] : high[0], low[1] : high[1]].clip(min=0)
@@ -193,6 +193,8 @@ def _centre(light_yx: NDArray[np.float64], members: NDArray[np.float64]) -> NDAr
         if disc.sum() <= 0:
             break
         centre = np.array([(disc * y).sum(), (disc * x).sum()]) / disc.sum()
+        wide = math.sqrt(float((disc * ((y - centre[0]) ** 2 + (x - centre[1]) ** 2)).sum() / disc.sum()))
+        radius = min(max(radius, 2 * wide), 15.0 + spread)
     return centre
 
 
