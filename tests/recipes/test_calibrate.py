@@ -234,18 +234,6 @@ def test_a_cancel_half_way_acts_at_once_and_lets_go_of_the_data(stack, plain_ins
     assert torch.is_grad_enabled()
 
 
-def test_progress_comes_with_numbers_and_a_picture(stack, plain_instrument):
-    seen = []
-    finish(calibrate([stack], plain_instrument, BRIEF), seen.append)
-    stages = list(dict.fromkeys(progress.stage for progress in seen))
-    assert stages.index("Zernike terms") < stages.index("Polishing") < stages.index("All slices")
-    shapes = {progress.preview.shape for progress in seen if progress.preview is not None}
-    assert shapes
-    assert all(width == 2 * height for height, width in shapes)  # measured beside fitted
-    losses = [progress.numbers["loss"] for progress in seen if "loss" in progress.numbers]
-    assert losses[-1] < losses[0]
-
-
 def test_the_report_is_one_file_with_pictures_and_the_verdict(calibration, tmp_path):
     page = write_report(calibration, tmp_path / "report.html").read_text(encoding="utf-8")
     assert calibration.verdict.split("(")[0].strip() in page
