@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Clock:
         """Largest gap within a span as it is and without what is reported apart, and the longest of each of these (s)."""
         inside = [first, *(t for t in self.ticks if first < t < last), last]
         gross = net = 0.0
-        for a, b in zip(inside, inside[1:], strict=False):
+        for a, b in pairwise(inside):
             other = sum(covered(spans, a, b) for spans in self.apart.values())
             gross, net = max(gross, b - a), max(net, b - a - other)
         longest = {kind: max((b - a for a, b in spans if first < b and a < last), default=0.0) for kind, spans in self.apart.items()}

@@ -1,6 +1,7 @@
-"""Moves that leave a local optimum: badly explained molecules are offered other places.
+"""Moves that leave a local optimum: badly explained molecules are offered other places, and where that does not help they and their
+neighbours are taken out and searched anew.
 
-A long PSF looks alike at several depths, so a molecule that was added early may have settled at a wrong one.
+A long PSF looks alike at several depths, so a molecule that was added early may have settled at a wrong one, or stand for two.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .findings import covariance, molecule_errors
 from .refine import SMALLEST_VARIANCE
 from .scene import Patches, State
-from .search import local_maxima
+from .search import Candidates, local_maxima
 
 HOPELESS = 20.0  # a trial that is this much less likely after three steps will not overtake
 WORTH = 3.0  # log-likelihood that a new place must gain
 RIVAL = 0.6  # share of the best gain that another place must offer to be tried
+LOCAL_MARGIN_NM = 300.0  # by how much farther than its molecules were a search anew may go
+STARTS = 3  # places from which a search anew begins, each leading to a solution of its own
 
 if TYPE_CHECKING:
     from .localizer import Localizer
@@ -38,6 +42,7 @@ def reseat(localizer: Localizer, patches: Patches, state: State) -> Generator[in
         at = int((near[:i]).sum())
         best = float(localizer.local_refiner.refine(small, local, 3)[0].likelihood_t[0])
         yield len(state.photons_m)
+        moved = False
         for other, photons in _elsewhere(localizer, small, local, at):
             trial = State(**local.__dict__)
             trial.position_m3, trial.photons_m = local.position_m3.clone(), local.photons_m.clone()
@@ -47,12 +52,73 @@ def reseat(localizer: Localizer, patches: Patches, state: State) -> Generator[in
                 reached = float(localizer.local_refiner.refine(small, trial, 6)[0].likelihood_t[0])
             yield len(state.photons_m)
             if reached > best + WORTH:
-                local, best, changed = trial, reached, True
+                local, best, moved = trial, reached, True
                 break
+        changed |= moved
+        if not moved:
+            anew = yield from _searched_anew(localizer, small, local, (best, len(state.photons_m)))
+            changed, local = (True, anew) if anew is not None else (changed, local)
         # the surroundings were refined, so they go back even where the molecule stayed
-        state.position_m3[near] = local.position_m3 + torch.cat([torch.zeros_like(origin[:1]), origin])
-        state.photons_m[near], state.blur_m[near] = local.photons_m, local.blur_m
+        state.keep(~near)
+        shift = torch.cat([torch.zeros_like(origin[:1]), origin])
+        state.add(torch.zeros_like(local.patch_m), local.position_m3 + shift, local.photons_m, local.blur_m)
     return changed
+
+
+def _searched_anew(localizer: Localizer, small: Patches, local: State, now: tuple[float, int]) -> Generator[int, None, State | None]:
+    """Molecules of a small patch found from nothing, from several first places at once; None where none of them is better.
+
+    As everywhere a molecule costs `threshold` of log-likelihood. `now` is the likelihood to beat, and the number of molecules of the
+    whole patch, which is told meanwhile.
+    """
+    best, told = now
+    rules, refiner = localizer.rules, localizer.local_refiner
+    empty = local.of_patch(-1)
+    empty.coefficients_tvn, empty.strength_tv = local.coefficients_tvn.clone(), local.strength_tv.clone()
+    gain, photons = _local_gains(localizer, small, refiner.mean(small, empty)[0])
+    middle = small.pixel_v[0] * (localizer.local_px // 2)
+
+    def reachable(limit: Tensor, gain: Tensor, photons: Tensor, apart_nm: float) -> Candidates:
+        found = local_maxima(gain, photons, localizer.local_filter.z_nm, small.pixel_v[0], (limit, apart_nm))
+        rows = (found.position_m3[:, 1:] - middle).norm(dim=1) < rules.apart_nm + LOCAL_MARGIN_NM
+        return Candidates(found.patch_m[rows], found.position_m3[rows], found.photons_m[rows], found.gain_m[rows])
+
+    first = reachable(gain.flatten(1).max(1).values * RIVAL, gain, photons, 0.0)
+    count = min(STARTS, len(first.photons_m))
+    if not count:
+        return None
+    copies = small.select(torch.zeros(count, dtype=torch.long, device=gain.device))
+    ways = torch.arange(count, device=gain.device)
+    trial = State(
+        ways, first.position_m3[:count], first.photons_m[:count], torch.full_like(first.photons_m[:count], localizer.blur_nm),
+        local.coefficients_tvn.expand(count, -1, -1).clone(), local.strength_tv.expand(count, -1).clone(),
+    )  # fmt: skip
+    for _ in range(len(local.photons_m)):
+        here = refiner.refine(copies, trial, 3)[0]
+        yield told
+        gain, photons = _local_gains(localizer, copies, here.mean_tvyx)
+        more = reachable(torch.full((count,), rules.add_threshold, device=gain.device), gain, photons, 1e6)
+        if not len(more.photons_m):
+            break
+        trial.add(more.patch_m, more.position_m3, more.photons_m, torch.full_like(more.photons_m, localizer.blur_nm))
+    here = refiner.refine(copies, trial, 6)[0]
+    _, ratio = molecule_errors(trial, [covariance(fisher) for fisher in here.fisher_t], refiner.parameters)
+    if bool((ratio < rules.threshold).any()):
+        trial.keep(ratio >= rules.threshold)
+        here = refiner.refine(copies, trial, 4)[0]
+    yield told
+    worth = here.likelihood_t - rules.threshold * torch.bincount(trial.patch_m, minlength=count)
+    k = int(worth.argmax())
+    if float(worth[k]) < best - rules.threshold * len(local.photons_m) + WORTH:
+        return None
+    return trial.of_patch(k)
+
+
+def _local_gains(localizer: Localizer, small: Patches, mean_tvyx: Tensor) -> tuple[Tensor, Tensor]:
+    """Gain and photons of one more molecule anywhere on small patches, (T, d, y, x)."""
+    inner = (..., slice(small.pad, -small.pad), slice(small.pad, -small.pad))
+    weight = small.seen_tvyx[inner] / (mean_tvyx[inner] + small.read_variance_tvyx[inner]).clamp(min=SMALLEST_VARIANCE)
+    return localizer.local_filter.gains(small, (small.photons_tvyx[inner] - mean_tvyx[inner]) * weight, weight)
 
 
 def _surroundings(localizer: Localizer, patches: Patches, state: State, i: int) -> tuple[Tensor, Patches, State, Tensor]:
@@ -88,9 +154,7 @@ def _elsewhere(localizer: Localizer, small: Patches, local: State, at: int) -> l
     """Other places near a molecule of a small patch that would explain its light, best first."""
     mean, windows, index = localizer.local_refiner.mean(small, local)
     mean.view(-1).index_add_(0, index[at].flatten(), -(windows.images.value[at] * local.photons_m[at]).flatten())
-    inner = (..., slice(small.pad, -small.pad), slice(small.pad, -small.pad))
-    weight = small.seen_tvyx[inner] / (mean[inner] + small.read_variance_tvyx[inner]).clamp(min=SMALLEST_VARIANCE)
-    gain, photons = localizer.local_filter.gains(small, (small.photons_tvyx[inner] - mean[inner]) * weight, weight)
+    gain, photons = _local_gains(localizer, small, mean)
     limit = gain.flatten(1).max(1).values * RIVAL
     found = local_maxima(gain, photons, localizer.local_filter.z_nm, small.pixel_v[0], (limit, 0.0))
     offset = found.position_m3 - local.position_m3[at]

@@ -138,7 +138,7 @@ class Windows:
     images: WindowImages
 
 
-def place_windows(table: PsfTable, patches: Patches, state: State, derivatives: bool = True, blur: bool = False) -> Windows:
+def place_windows(table: PsfTable, patches: Patches, state: State, derivatives: bool = True) -> Windows:
     """Put a window around each molecule in each view and compute its images."""
     yx_v = torch.einsum("vij,mj->mvi", table.linear_v22, state.position_m3[:, 1:]) + patches.shift_tv2[state.patch_m]
     pixel_v = torch.tensor(patches.pixel_v, device=yx_v.device)[:, None]

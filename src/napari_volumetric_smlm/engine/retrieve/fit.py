@@ -44,7 +44,7 @@ class Step:
 
 
 IMAGING = {"shift_bk2": 0.03, "focus_b": 0.3, "blur": 0.02, "log_photons_bk": 0.03, "background_bk": 0.05}
-SEARCH_STEPS, ZERNIKE_STEPS, PIXEL_STEPS, POLISH_STEPS = 40, 110, 280, 60
+SEARCH_STEPS, ZERNIKE_STEPS, PIXEL_STEPS, POLISH_STEPS = 40, 110, 500, 60
 
 
 def zernike_stage(steps: int = ZERNIKE_STEPS, amplitude: bool = True) -> Stage:
