@@ -1,13 +1,16 @@
 """Real Tetrapod STORM frames: every frame reconstructed, and the description of each compared with the peer's by BIC.
 
-    python benchmarks/real_tetrapod.py [--data DIR] [--peer CSV] [--frames N] [--pictures DIR] [--json FILE]
+    python benchmarks/real_tetrapod.py [--data DIR] [--peer CSV] [--frames N] [--output DIR] [--json FILE]
 
 DIR holds `frames.tif` and `phase_mask.mat` (../shared/data/engineered_psf/tetrapod_storm), CSV the molecules of DeepSTORM3D's
-published network on some of the frames. On those frames both lists are judged by one rule: the same pixels (union of the
-footprints of both lists), the same variance of each pixel (smoothed frame + read noise), photons of every molecule and one
-smooth background fitted by weighted least squares for each list; BIC = chi-square + 5 ln(pixels) per molecule.
-In the peer's favour, its list is first moved as a whole to where it fits best, and drawn with our PSF and with its own
-simulator's (see `instruments_of_peers`), whichever is better. Exit status 1 when the peer's BIC is lower on any frame.
+published network on some of the frames. The table (molecules.csv), the super-resolved picture and, for each judged frame, camera,
+model and residual side by side (-5 to 5 standard deviations) go into the folder of --output.
+
+On the frames that the CSV knows both lists are judged by one rule: the same pixels (union of the footprints of both lists), the same
+variance of each pixel (smoothed frame + read noise), photons of every molecule and one smooth background fitted by weighted least
+squares for each list; BIC = chi-square + 5 ln(pixels) per molecule. In the peer's favour, its list is first moved as a whole to where
+it fits best, and drawn with our PSF and with its own simulator's (see `instruments_of_peers`), whichever is better. Exit status 1
+when the peer's BIC is lower on any frame.
 """
 
 from __future__ import annotations
@@ -26,14 +29,19 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from napari_volumetric_smlm.domain.instrument import Camera, Instrument, Objective, View
-from napari_volumetric_smlm.domain.plans import ReconstructPlan
+from napari_volumetric_smlm.domain.molecules import Localizations
+from napari_volumetric_smlm.domain.plans import ReconstructPlan, RenderPlan
+from napari_volumetric_smlm.domain.runs import FrameExplanation
 from napari_volumetric_smlm.engine.localize.background import CosineBackground
 from napari_volumetric_smlm.engine.optics.table import PsfTable
 from napari_volumetric_smlm.io.instruments import load_phase_mask
+from napari_volumetric_smlm.io.results import write_png
 from napari_volumetric_smlm.io.stacks import open_stack
+from napari_volumetric_smlm.io.tables import write_table
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.photons import noise_floors
-from napari_volumetric_smlm.recipes.reconstruct import reconstruct
+from napari_volumetric_smlm.recipes.reconstruct import explain_frame
+from napari_volumetric_smlm.recipes.render import render_by_depth
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 WINDOW_PX = 81
@@ -124,14 +132,22 @@ def best_peer(judge: FrameJudge, tables: list[PsfTable], places: NDArray[np.floa
     return min(results)
 
 
+def side_by_side(explained: FrameExplanation) -> NDArray[np.uint8]:
+    """Camera, model and residual of a frame as grey values."""
+    photons, model, residual = (a[0].astype(np.float64) for a in (explained.photons_vyx, explained.model_vyx, explained.residual_vyx))
+    low, high = np.quantile(photons, [0.01, 0.999])
+    shown = [(a - low) / (high - low) for a in (photons, model)] + [(residual + 5) / 10]
+    return np.hstack([(255 * a.clip(0, 1)).astype(np.uint8) for a in shown])
+
+
 def main() -> int:
     """Run the comparison; the exit status says whether the bar holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED / "engineered_psf" / "tetrapod_storm")
     parser.add_argument("--peer", type=Path, default=SHARED / "peers" / "deepstorm3d" / "real_tetrapod_peer.csv")
     parser.add_argument("--frames", type=int, help="reconstruct only the peer's frames and the first N others")
-    parser.add_argument("--pictures", type=Path, help="folder for pictures of the judged frames")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("benchmark-output/real_tetrapod"), help="folder for table and pictures")
+    parser.add_argument("--json", type=Path, default=Path("benchmark-output/real_tetrapod.json"))
     options = parser.parse_args()
     if not (options.data / "frames.tif").exists() or not options.peer.exists():
         print(f"the data are not here: {options.data} and {options.peer}")
@@ -147,10 +163,13 @@ def main() -> int:
     tables = [PsfTable(i, WINDOW_PX) for i in (instrument, tetrapod_instrument(options.data, size / (size - 1)))]
 
     print("frame  seconds  ours  peer  pixels  chi2 ours  chi2 peer   BIC ours   BIC peer")
-    record, lost = [], 0
+    record, tables_found, lost = [], [], 0
+    options.output.mkdir(parents=True, exist_ok=True)
     for frame in wanted:
         started = time.perf_counter()
-        found = finish(reconstruct(stack, instrument, ReconstructPlan(first_frame=frame, last_frame=frame))).localizations
+        explained = finish(explain_frame(stack, instrument, ReconstructPlan(), frame))
+        found = explained.localizations
+        tables_found.append(found)
         entry = {"frame": frame, "seconds": time.perf_counter() - started, "molecules": len(found)}
         line = f"{frame:5d} {entry['seconds']:8.1f} {len(found):5d}"
         if frame in judged:
@@ -164,6 +183,7 @@ def main() -> int:
             bic = [c + 5 * math.log(n) * m for c, m in zip(chi, (len(found), len(peer)), strict=True)]
             lost += bic[0] >= bic[1]
             entry |= {"peer_molecules": len(peer), "pixels": n, "chi_square": chi, "bic": bic}
+            write_png(side_by_side(explained), options.output / f"frame_{frame:03d}.png")
             line += (
                 f" {len(peer):5d} {n:7d} {chi[0]:10.0f} {chi[1]:10.0f} {bic[0]:10.0f} {bic[1]:10.0f} {'' if bic[0] < bic[1] else 'MISSED'}"
             )
@@ -171,8 +191,13 @@ def main() -> int:
         print(line, flush=True)
     seconds = float(np.median([e["seconds"] for e in record]))
     print(f"median {seconds:.1f} s a frame ({torch.get_num_threads()} threads), read noise {math.sqrt(floor):.1f} photons from the frames")
-    if options.json:
-        options.json.write_text(json.dumps({"frames": record, "median_seconds": seconds, "threads": torch.get_num_threads()}, indent=1))
+    table = Localizations.joined(tables_found)
+    write_table(table, options.output / "molecules.csv")
+    drawing = RenderPlan(pixel_nm=40.0, smallest_sigma_nm=30.0, color_by_depth=True)
+    write_png(render_by_depth(table, drawing).rgb_yxc, options.output / "picture.png")
+    print(f"{len(table):,} molecules in {len(record)} frames; table and pictures in {options.output}")
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({"frames": record, "median_seconds": seconds, "threads": torch.get_num_threads()}, indent=1))
     return 1 if lost else 0
 
 
