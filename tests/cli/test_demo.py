@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from napari_volumetric_smlm.cli import demo, main
+from napari_volumetric_smlm.io import napari_version
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def started(monkeypatch):
 
     run.behave = lambda command: subprocess.CompletedProcess(command, 0, "", "")
     monkeypatch.setattr(demo.subprocess, "run", run)
-    monkeypatch.setattr(demo, "version_of", lambda name: "0.9.2")
+    monkeypatch.setattr(napari_version, "version_of", lambda name: "0.9.2")
     monkeypatch.setattr(demo, "has_display", lambda: False)
     monkeypatch.setattr(demo.shutil, "which", lambda name: f"/usr/bin/{name}")
     commands.append(run)
@@ -28,9 +29,9 @@ def started(monkeypatch):
 
 
 def test_an_older_napari_gets_words_instead_of_a_window(started, monkeypatch, tmp_path):
-    monkeypatch.setattr(demo, "version_of", lambda name: "0.8.0")
+    monkeypatch.setattr(napari_version, "version_of", lambda name: "0.8.0")
     assert "napari 0.8.0 is installed; 0.9 or newer" in demo.look(tmp_path)
-    monkeypatch.setattr(demo, "version_of", lambda name: None)
+    monkeypatch.setattr(napari_version, "version_of", lambda name: None)
     assert "napari is not installed" in demo.look(tmp_path)
     assert len(started) == 1
 

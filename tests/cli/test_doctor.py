@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from napari_volumetric_smlm.cli import doctor, main
+from napari_volumetric_smlm.io import napari_version
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ def answers(monkeypatch):
 
 
 def installed(monkeypatch, **changes):
-    usual = {"napari": "0.9.2", "PySide6-Essentials": "6.12.0", "torch": "2.13.0"}
-    monkeypatch.setattr(doctor, "version_of", lambda name: {**usual, **changes}.get(name))
+    usual = {"napari": "0.9.2", "PySide6-Essentials": "6.11.3", "torch": "2.13.0"}
+    monkeypatch.setattr(napari_version, "version_of", lambda name: {**usual, **changes}.get(name))
 
 
 def test_a_sound_installation_ends_with_zero(answers, monkeypatch, capsys):
@@ -41,7 +42,7 @@ def test_an_older_napari_gets_words(answers, monkeypatch, capsys):
     installed(monkeypatch, napari="0.8.1")
     assert main(["doctor"]) == 1
     captured = capsys.readouterr()
-    assert "Problem: napari 0.8.1 is installed; 0.9 or newer is needed for the window: pip install 'napari>=0.9'" in captured.out
+    assert "Problem: napari 0.8.1 is installed; 0.9 or newer is needed for the window: pip install --upgrade 'napari>=0.9'" in captured.out
     assert "Traceback" not in captured.err
 
 
@@ -97,3 +98,10 @@ def test_the_installed_set_is_examined_for_real():
     facts = doctor.examine()
     assert facts["problems"] == []
     assert facts["versions"]["torch"]
+
+
+def test_a_qt_binding_that_ends_napari_is_a_problem(answers, monkeypatch, capsys):
+    monkeypatch.setattr(napari_version.sys, "version_info", (3, 11, 4))
+    installed(monkeypatch, **{"PySide6-Essentials": "6.12.0"})
+    assert main(["doctor"]) == 1
+    assert "pip install 'PySide6-Essentials==6.11.3'" in capsys.readouterr().out

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from napari_volumetric_smlm.plugin import demo, napari_version
-from napari_volumetric_smlm.plugin.napari_version import binding_warning, napari_problem
+from napari_volumetric_smlm.io import napari_version
+from napari_volumetric_smlm.io.napari_version import binding_warning, napari_problem
+from napari_volumetric_smlm.plugin import demo
 
 
 def run(*words, **surroundings):
@@ -39,14 +40,14 @@ def test_a_folder_without_a_result_is_told(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("found", ["0.8.1", "0.7.0rc1", "0.4.19"])
 def test_an_older_napari_gets_words(monkeypatch, found):
-    monkeypatch.setattr(napari_version, "version", lambda name: found)
+    monkeypatch.setattr(napari_version, "version_of", lambda name: found)
     assert f"napari {found} is installed; 0.9 or newer is needed" in napari_problem()
     assert "The window is left out" in demo.why_not()
 
 
 @pytest.mark.parametrize("found", ["0.9.2", "0.10.0", "1.0"])
 def test_a_newer_napari_gets_a_window(monkeypatch, found):
-    monkeypatch.setattr(napari_version, "version", lambda name: found)
+    monkeypatch.setattr(napari_version, "version_of", lambda name: found)
     assert napari_problem() == ""
 
 
@@ -64,7 +65,7 @@ def test_an_older_napari_gets_words_in_the_dock(qtbot, monkeypatch):
 
 @pytest.mark.parametrize(("found", "python", "warned"), [("6.12.0", (3, 11), True), ("6.12.0", (3, 12), False), ("6.11.3", (3, 11), False)])
 def test_the_binding_that_ends_napari_is_told(monkeypatch, found, python, warned):
-    monkeypatch.setattr(napari_version, "version", lambda name: found)
+    monkeypatch.setattr(napari_version, "version_of", lambda name: found)
     monkeypatch.setattr(sys, "version_info", (*python, 0, "final", 0))
     assert bool(binding_warning()) is warned
 

@@ -130,7 +130,8 @@ def test_a_stack_that_was_cut_at_a_threshold_calibrates_as_well(true_instrument,
 def test_two_cameras_are_registered_and_their_focal_planes_told(true_instrument, bead_scan):
     second = View(name="second", camera=1, zernike_noll_rad={5: 0.8}, focus_shift_nm=300.0, photon_fraction=0.7)
     second = second.model_copy(update={"affine_yx": ((1.0, 0.0, 340.0), (0.0, 1.0, -225.0))})
-    cameras = (Camera(pixel_um=11.0), Camera(pixel_um=11.0))
+    # the second camera shows the same light with other numbers
+    cameras = (Camera(pixel_um=11.0), Camera(pixel_um=11.0, quantum_efficiency=0.5, gain_e_per_count=0.5))
     pair = true_instrument.model_copy(update={"cameras": cameras, "views": (true_instrument.views[0], second)})
     stack = bead_scan(pair, [(2400.0, 2600.0)], (49, 49), FOCUS)
     known = pair.model_copy(update={"views": (View(), View(name="second", camera=1))})

@@ -14,12 +14,13 @@ from ..domain.plans import CalibrationPlan, EvaluatePlan, ReconstructPlan, Rende
 from ..errors import OutputError
 from ..io.atomic import replacing
 from ..io.instruments import save_instrument
+from ..io.napari_version import napari_problem
 from ..io.results import write_png
 from ..io.samples import SAMPLES, open_sample, sample_instrument, sample_paths, sample_truth
 from ..io.stacks import write_note
 from ..io.tables import write_table
 from .calibrate import lines as calibration_lines
-from .doctor import has_display, napari_problem, version_of
+from .doctor import has_display
 from .evaluate import lines as score_lines
 from .progress import carry_out, duration
 
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
 
 def look(folder: Path) -> str:
     """Show the results in napari: in a window where there is a display, else as a screenshot; return what happened, in words."""
-    problem = napari_problem(version_of("napari"))
+    problem = napari_problem()
     if problem:
         return f"Not opened: {problem}"
     # the window lives in a process of its own: Qt ends a process that cannot open one

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import platform
@@ -13,12 +12,12 @@ from typing import Any
 
 from .. import __version__
 from ..errors import EngineError
+from ..io import napari_version
 
 NAME = "doctor"
 SUMMARY = "Tell versions and devices, and what does not fit together."
 DETAILS = "Paste its output into a bug report. Ends with 1 when something is wrong. Memory is in GiB."
 
-OLDEST_NAPARI = (0, 9)
 BINDINGS = {"PySide6": ("PySide6-Essentials", "PySide6"), "PyQt6": ("PyQt6",), "PyQt5": ("PyQt5",), "PySide2": ("PySide2",)}
 PACKAGES = (
     "torch",
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
 def examine() -> dict[str, Any]:
     """Return versions, devices, notes (fine, but good to know) and problems (each with what to do)."""
-    versions = {name: found for name in PACKAGES if (found := version_of(name)) is not None}
+    versions = {name: found for name in PACKAGES if (found := napari_version.version_of(name)) is not None}
     facts: dict[str, Any] = {
         "napari-volumetric-smlm": __version__,
         "python": platform.python_version(),
@@ -68,7 +67,7 @@ def examine() -> dict[str, Any]:
         "problems": [],
     }
     facts["devices"] = _devices(facts["problems"])
-    reason = napari_problem(versions.get("napari"))
+    reason = napari_version.napari_problem()
     if "napari" not in versions:
         facts["notes"].append(reason)
         return facts
@@ -76,6 +75,9 @@ def examine() -> dict[str, Any]:
         facts["problems"].append(reason)
     else:
         _check_manifest(facts["problems"])
+    warning = napari_version.binding_warning()
+    if warning:
+        facts["problems"].append(warning)
     bindings = [binding for binding, names in BINDINGS.items() if any(name in versions for name in names)]
     if not bindings:
         facts["problems"].append("no Qt binding is installed, napari has no windows without one: pip install PySide6-Essentials")
@@ -89,24 +91,6 @@ def examine() -> dict[str, Any]:
     else:
         _look_at_window(facts)
     return facts
-
-
-def version_of(package: str) -> str | None:
-    """Return the installed version of a package, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def napari_problem(version: str | None) -> str:
-    """Say what is wrong with the installed napari; empty when nothing is."""
-    oldest = ".".join(map(str, OLDEST_NAPARI))
-    wish = f"{oldest} or newer is needed for the window: pip install 'napari>={oldest}'"
-    if version is None:
-        return f"napari is not installed; {wish} PySide6-Essentials. The command line and Python work without it"
-    parts = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    return "" if parts >= OLDEST_NAPARI else f"napari {version} is installed; {wish}"
 
 
 def has_display() -> bool:

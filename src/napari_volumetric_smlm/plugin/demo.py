@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .napari_version import napari_problem
+from ..io.napari_version import napari_problem
 
 SIZE_PX = (1300, 880)
 LONGEST_S = 600.0

@@ -11,8 +11,8 @@ from qtpy.QtCore import QObject, Signal
 from ..domain.instrument import Instrument
 from ..domain.molecules import Localizations
 from ..domain.runs import Calibration, Reconstruction
+from ..io.napari_version import binding_warning
 from .live import StreamedTable
-from .napari_version import binding_warning
 from .report import Log, report
 from .settings import Memory, settings_folder
 

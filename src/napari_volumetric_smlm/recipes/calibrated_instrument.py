@@ -33,7 +33,7 @@ def calibrated_instrument(instrument: Instrument, fitted: list[FittedView], bead
     """The instrument with what the final fits say about its views."""
     places = [f.final.shift_bk2.median(dim=1).values.cpu().double().numpy() * NM + beads.centre_vb2_nm[v] for v, f in enumerate(fitted)]
     focus_k = nominal_focus(instrument, fitted[0])
-    light = [float(f.final.log_photons_bk.exp().mean()) * _electrons_per_count(instrument, v) for v, f in enumerate(fitted)]
+    light = [float(f.final.log_photons_bk.exp().mean()) * _photons_per_count(instrument, v) for v, f in enumerate(fitted)]
     views = []
     for v, (scene, one) in enumerate(zip(instrument.views, fitted, strict=True)):
         final = one.final
@@ -67,6 +67,7 @@ def _amplitude(model: PupilModel) -> NDArray[np.float32]:
     return (amplitude * scale).cpu().numpy()
 
 
-def _electrons_per_count(instrument: Instrument, view: int) -> float:
+def _photons_per_count(instrument: Instrument, view: int) -> float:
+    """Photons that reach a view's camera for each count: a view's share is one of light, whatever its camera makes of it."""
     camera = instrument.cameras[instrument.views[view].camera]
-    return float(np.mean(np.asarray(camera.gain_e_per_count))) / camera.em_gain
+    return float(np.mean(np.asarray(camera.gain_e_per_count))) / (camera.em_gain * camera.quantum_efficiency)

@@ -75,3 +75,10 @@ def test_more_photons_lower_the_bound_and_more_background_or_read_noise_raise_it
     assert (at(6000.0, 20.0, 4.0) < usual / 1.4).all()
     assert (at(3000.0, 60.0, 4.0) > 1.1 * usual).all()
     assert (at(3000.0, 20.0, 40.0) > 1.1 * usual).all()
+
+
+def test_the_bound_falls_with_the_root_of_the_photons_when_nothing_else_makes_noise(toy_instrument):
+    place = torch.tensor([[400.0, 0.0, 0.0]]).expand(2, -1)
+    photons, ground = torch.tensor([1000.0, 16000.0]), torch.tensor([[5.0], [80.0]])
+    bound = isolated_bound(PsfTable(toy_instrument, 31), place, photons, ground)
+    np.testing.assert_allclose((bound[0, :3] / bound[1, :3]).numpy(), 4.0, rtol=1e-3)

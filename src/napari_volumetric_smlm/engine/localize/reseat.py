@@ -1,5 +1,4 @@
-"""Moves that leave a local optimum: badly explained molecules are offered other places, and where that does not help they and their
-neighbours are taken out and searched anew.
+"""Moves that leave a local optimum: badly explained molecules are offered other places, or searched anew with their neighbours.
 
 A long PSF looks alike at several depths, so a molecule that was added early may have settled at a wrong one, or stand for two.
 """

@@ -11,13 +11,13 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from ...domain.plans import CalibrationPlan
 from ...domain.runs import Calibration
 from ...errors import SmlmError
+from ...io.napari_version import binding_warning
 from ...io.stacks import read_note
 from ..actions import open_widget
 from ..beads import BeadMarks
 from ..forms import PlanForm
 from ..jobs import calibrate_job, find_beads_job
 from ..layers import lay_calibration, noun_of
-from ..napari_version import binding_warning
 from ..samples import example_instruments
 from ..session import CAME_ALONG, session_of, unwrapped
 from ..settings import preferences

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QLabel, QPlainTextEdit, QProgressBar, QPushButton, QT
 
 from ...domain.runs import Progress
 from ...errors import SmlmError
-from ..napari_version import napari_problem
+from ...io.napari_version import napari_problem
 from ..report import Log
 from ..workers import Job, Outcome, Recipe, State, Tick
 

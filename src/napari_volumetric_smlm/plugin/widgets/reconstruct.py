@@ -9,11 +9,11 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout
 
 from ...domain.plans import ReconstructPlan, RenderPlan
 from ...errors import SmlmError
+from ...io.napari_version import binding_warning
 from ...recipes.record import Collector
 from ..forms import PlanForm
 from ..jobs import RESTART, Result, finish_job, reconstruct_job
 from ..layers import PICTURE, noun_of
-from ..napari_version import binding_warning
 from ..overlay import Overlay
 from ..samples import example_instruments
 from ..session import CAME_ALONG, session_of, unwrapped
