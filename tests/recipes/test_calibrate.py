@@ -277,3 +277,15 @@ def test_the_verdict_tells_when_the_opposite_direction_fits_better():
     scores, held = 0.95 + 0.001 * np.arange(9), np.ones(9, bool)
     assert "check the sign of the z step (-50 nm)" in verdict_in_words(Evidence(scores, scores + 0.02, scores, held), -50.0)
     assert "is confirmed" in verdict_in_words(Evidence(scores, scores - 0.02, scores, held), -50.0)
+
+
+def test_while_it_fits_it_shows_measured_beside_fitted(plain_instrument, stack, monkeypatch):
+    monkeypatch.setattr("napari_volumetric_smlm.recipes.calibrate.PAUSE_S", 0.0)
+    seen = []
+    finish(calibrate([stack], plain_instrument, BRIEF), lambda progress: seen.append(progress) if progress.preview is not None else None)
+    assert len(seen) > 50
+    rows, columns = seen[-1].preview.shape
+    assert columns == 2 * rows
+    measured, fitted = np.hsplit(seen[-1].preview, 2)
+    assert seen[-1].numbers["correlation"] == pytest.approx(correlations(measured[None], fitted[None])[0])
+    assert seen[-1].numbers["correlation"] > max(0.9, seen[0].numbers["correlation"])
