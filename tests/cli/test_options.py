@@ -10,13 +10,14 @@ import pytest
 from napari_volumetric_smlm.cli import parser
 from napari_volumetric_smlm.cli.options import add_plan, option_of, plan_from
 from napari_volumetric_smlm.domain.fields import UNITS, field_kind
-from napari_volumetric_smlm.domain.plans import CalibrationPlan, EvaluatePlan, ReconstructPlan, RenderPlan, SimulatePlan
+from napari_volumetric_smlm.domain.plans import CalibrationPlan, EvaluatePlan, ReconstructPlan, RenderPlan, SimulatePlan, TrainPlan
 from napari_volumetric_smlm.errors import PlanError
 
 VERB_PLANS = {
     "calibrate": CalibrationPlan,
     "reconstruct": ReconstructPlan,
     "simulate": SimulatePlan,
+    "train": TrainPlan,
     "evaluate": EvaluatePlan,
     "render": RenderPlan,
 }

@@ -21,9 +21,10 @@ import tifffile
 from napari_volumetric_smlm.cli import main
 from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.molecules import Localizations
-from napari_volumetric_smlm.domain.runs import Calibration, Progress, Reconstruction, Simulation
+from napari_volumetric_smlm.domain.runs import Calibration, ModelCard, Progress, Reconstruction, Simulation, TrainedModel
 from napari_volumetric_smlm.errors import EngineError
 from napari_volumetric_smlm.io.instruments import load_instrument, save_instrument
+from napari_volumetric_smlm.io.models import read_model_weights
 from napari_volumetric_smlm.io.stacks import open_stack
 from napari_volumetric_smlm.io.tables import read_table
 
@@ -328,3 +329,51 @@ def test_simulate_writes_movie_truth_and_instrument_that_open_again(files, stand
     assert len(read_table(files / "movie_truth.csv")) == 1
     assert load_instrument(files / "movie_instrument.json") == load_instrument(files / "microscope.json")
     assert "4 frames, 1 molecules" in capsys.readouterr().out
+
+
+def trained(instrument, plan, checkpoint, command):
+    """Stand for a training of two steps that keeps a checkpoint."""
+    checkpoint.write_bytes(b"state")
+    checkpoint.with_suffix(".json").write_text("{}")
+    yield Progress(stage="train", done=1, total=2)
+    yield Progress(stage="train", done=2, total=2)
+    card = ModelCard(
+        architecture={"channels": 3}, units={"low_nm": 0.0}, window_px=13, ground_px=100.0, instrument=instrument.name,
+        instrument_fingerprint=instrument.fingerprint, plan=plan, command=command, frames_seen=16, tested_frames=4,
+        accuracy={"jaccard": 0.9},
+    )  # fmt: skip
+    return TrainedModel(weights={"a": np.ones(3, np.float32)}, card=card, curve={}, complete=True, seconds=3.0)
+
+
+def test_train_writes_a_model_with_its_card_and_removes_the_checkpoint(files, stand_in, capsys):
+    calls = stand_in("train", trained)
+    words = ["--instrument", f"{files}/microscope.json", "--output", f"{files}/toy.safetensors", "--photons", "1000", "3000"]
+    assert main(["train", *words]) == 0
+    weights, card = read_model_weights(files / "toy.safetensors")
+    assert list(weights) == ["a"]
+    assert card["accuracy"] == {"jaccard": 0.9}
+    assert card["plan"]["photons"] == [1000, 3000]
+    assert calls[0][2] == files / "toy.checkpoint.safetensors"
+    assert not list(files.glob("toy.checkpoint*"))
+    assert "16 frames in 3 s; on 4 frames that it never saw: jaccard 0.9" in capsys.readouterr().out
+
+
+def test_a_training_that_is_stopped_keeps_its_checkpoint_and_says_how_to_go_on(files, stand_in, monkeypatch, capsys):
+    def stopped(*arguments):
+        steps = trained(*arguments)
+        yield next(steps)
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from steps
+
+    stand_in("train", stopped)
+    words = ["--instrument", f"{files}/microscope.json", "--output", f"{files}/toy.safetensors"]
+    assert main(["train", *words]) == 130
+    assert (files / "toy.checkpoint.safetensors").is_file()
+    assert not (files / "toy.safetensors").exists()
+    assert "the same command goes on from" in capsys.readouterr().out
+
+
+def test_a_model_has_the_ending_of_one(files, stand_in, capsys):
+    stand_in("train", trained)
+    assert main(["train", "--instrument", f"{files}/microscope.json", "--output", f"{files}/toy.pt"]) == 2
+    assert "models are .safetensors files" in capsys.readouterr().err

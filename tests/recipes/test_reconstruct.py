@@ -15,7 +15,7 @@ from napari_volumetric_smlm.domain.molecules import Localizations
 from napari_volumetric_smlm.domain.plans import EvaluatePlan, ReconstructPlan, SimulatePlan
 from napari_volumetric_smlm.domain.runs import Reconstruction
 from napari_volumetric_smlm.engine.localize import tiles
-from napari_volumetric_smlm.errors import ModelError, PlanError, StackError
+from napari_volumetric_smlm.errors import PlanError, StackError
 from napari_volumetric_smlm.io.examples import load_example
 from napari_volumetric_smlm.io.samples import open_sample, sample_instrument, sample_truth
 from napari_volumetric_smlm.recipes import finish
@@ -384,11 +384,6 @@ def test_a_value_that_is_not_finite_names_its_frame_and_keeps_what_came_before(m
 def test_frames_and_regions_that_are_not_there_get_words(movie, toy_instrument, choices, words):
     with pytest.raises((PlanError, StackError), match=words):
         run(movie, toy_instrument, **choices)
-
-
-def test_a_model_cannot_be_used_yet(movie, toy_instrument):
-    with pytest.raises(ModelError, match="this version localizes without training: leave the model empty"):
-        run(movie, toy_instrument, model="best.safetensors")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -106,6 +106,42 @@ class SimulatePlan(Noun):
     device: Device = Field("auto", description="Where to compute.")
 
 
+class TrainPlan(Noun):
+    """How to train a network for an instrument, and what its frames will look like."""
+
+    preset: Literal["quick", "standard", "full"] = Field(
+        "quick", description="How long: quick (laptop, about an hour), standard (a night, or minutes on a GPU) or full (GPU)."
+    )
+    frame_count: PositiveInt | None = Field(None, description="Simulated frames to learn from; empty = what the preset says.")
+    frame_px: PositiveInt = Field(80, ge=32, le=512, description="Side of a training frame in pixels.")
+    density_per_um2: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.02, 0.6), description="Lowest and highest number of molecules that are on, per square micrometre and frame."
+    )
+    photons: tuple[PositiveFloat, PositiveFloat] = Field((2000.0, 20000.0), description="Lowest and highest photons of a molecule.")
+    photon_distribution: Literal["uniform", "gamma", "exponential"] = Field(
+        "uniform", description="How photons are spread; gamma and exponential take the mean of the two limits."
+    )
+    least_photons: float = Field(0.0, ge=0, description="Molecules with fewer photons are in the frames, but need not be found.")
+    background_photons: tuple[float, float] = Field((10.0, 30.0), description="Lowest and highest background in photons per pixel.")
+    background_structure: Literal["flat", "gaussian", "perlin"] = Field("perlin", description="Shape of the background over the frame.")
+    blur_nm: tuple[float, float] = Field((0.0, 0.0), description="Lowest and highest extra Gaussian blur per molecule in nm.")
+    learning_rate: PositiveFloat = Field(1e-3, le=0.1, description="Highest learning rate.")
+    start_model: str | None = Field(None, description="Model to start from (its .safetensors); empty = from random weights.")
+    window_px: PositiveInt | None = Field(None, ge=7, description="Side of the PSF's window in pixels; empty = from the PSF's footprint.")
+    device: Device = Field("auto", description="Where to compute.")
+    seed: int = Field(0, ge=0, description="Seed: the same seed gives the same model on the same kind of device.")
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> TrainPlan:
+        for name in ("density_per_um2", "photons", "background_photons", "blur_nm"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise ValueError(f"{name} is ({low:g}, {high:g}): expected the lowest and then the highest value, neither below 0")
+        if self.least_photons >= self.photons[1]:
+            raise ValueError(f"least_photons {self.least_photons:g} is not below the highest photons {self.photons[1]:g}: nothing to find")
+        return self
+
+
 class EvaluatePlan(Noun):
     """How found molecules are paired with the true ones."""
 

@@ -10,7 +10,7 @@ from .images import RawStack
 from .instrument import Instrument
 from .molecules import Localizations
 from .noun import Array, Noun
-from .plans import CalibrationPlan, ReconstructPlan, SimulatePlan
+from .plans import CalibrationPlan, ReconstructPlan, SimulatePlan, TrainPlan
 
 
 class Progress(Noun):
@@ -112,3 +112,35 @@ class Evaluation(Noun):
     median_ratio_to_bound_zyx: tuple[float, float, float] | None = None
     within_one_sigma_zyx: tuple[float, float, float] | None = None
     offset_zyx_nm: tuple[float, float, float] | None = None
+
+
+class ModelCard(Noun):
+    """What a model is, how it came about and how well it did on frames that its training never saw.
+
+    units : low_nm, high_nm, pixel_nm, photons of `engine.networks.units`. architecture : arguments of the network.
+    accuracy : figures by name, on `tested_frames` simulated frames.
+    """
+
+    kind: str = "localizer"
+    architecture: dict[str, Any]
+    units: dict[str, float]
+    window_px: int
+    ground_px: float
+    instrument: str
+    instrument_fingerprint: str
+    plan: TrainPlan
+    command: str = ""
+    frames_seen: int
+    tested_frames: int = 0
+    accuracy: dict[str, float] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class TrainedModel(Noun):
+    """Weights by name and their card. `curve` : loss per step, by part; `complete` is false after a stop."""
+
+    weights: dict[str, Array]
+    card: ModelCard
+    curve: dict[str, Array]
+    complete: bool
+    seconds: float

@@ -16,16 +16,17 @@ from ..domain.instrument import Instrument
 from ..domain.molecules import Localizations
 from ..domain.plans import ReconstructPlan
 from ..domain.runs import FrameExplanation, Progress, Reconstruction
+from ..engine.localize.features import Features
 from ..engine.localize.findings import Findings
 from ..engine.localize.footprint import choose_depth_step, choose_window
 from ..engine.localize.localizer import Localizer, Rules
 from ..engine.localize.scene import Patches
 from ..engine.localize.tiles import Tile, Tiling, cut_patches
 from ..engine.optics.table import PsfTable
-from ..errors import ModelError
 from .devices import chosen_device
 from .photons import Shares, check_cameras, detected_shares, frames_and_region, noise_floors, read_photons, to_device
 from .record import provenance
+from .trained import TrainedLocalizer, load_network
 
 # A round of fitting takes time in proportion to the patches' area; with this many pixels it stays well under a second,
 # which is how soon a cancel must act.
@@ -149,11 +150,10 @@ def explain_frame(
 
 def prepare(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) -> Job:
     """Everything that is computed once: PSF table, tiles, search kernels, camera noise."""
-    if plan.model is not None:
-        raise ModelError(f"model {plan.model!r} was asked for; this version localizes without training: leave the model empty")
+    trained = load_network(plan.model, instrument) if plan.model is not None else None
     check_cameras(stack, instrument)
     frames, region = frames_and_region(stack, plan, instrument)
-    window = plan.window_px or choose_window(instrument)
+    window = plan.window_px or (trained[1].window_px if trained else choose_window(instrument))
     window += 1 - window % 2
     depth_step = plan.depth_step_nm or choose_depth_step(instrument)
     shape = (region[2] - region[0], region[3] - region[1])
@@ -170,7 +170,13 @@ def prepare(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) -> J
         background_scale_px=plan.background_scale_px,
         fit_blur=plan.fit_blur,
     )
-    localizer = Localizer(table, tiling.patch_yx, rules)
+    propose = None
+    if trained is not None:
+        network, card = trained
+        blur_nm = None if table.blur2_knots is None else float(table.blur2_knots.mean().sqrt())
+        features = Features(table, tiling.patch_yx, int(card.architecture["depths"]), card.ground_px, blur_nm)
+        propose = TrainedLocalizer(network, card, table, features)
+    localizer = Localizer(table, tiling.patch_yx, rules, propose)
     return Job(stack, instrument, plan, frames, region, noise_floors(stack, instrument, frames), shares, table, tiling, localizer)
 
 

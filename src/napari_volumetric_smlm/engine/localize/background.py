@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+ROBUST_ROUNDS = 7
+
 
 class CosineBackground:
     """Basis on an H x W image inside a canvas padded by `pad` pixels on every side (where the basis is zero).
@@ -63,6 +65,18 @@ class CosineBackground:
         """Matrix sum_k B_ik w_k B_jk for weights on the padded canvas (..., Hp, Wp): (..., n, n)."""
         spectrum = (self._cy @ weight @ self._cx.T).flatten(-2)
         return sum(spectrum[..., pair] for pair in self._pairs) / 4  # type: ignore[return-value]
+
+    def robust_fit(self, photons: Tensor, read_variance: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Fit to images with molecules, all (..., Hp, Wp): coefficients (..., n) and image; pixels above it count less and less."""
+        weight = seen.clone()
+        for _ in range(ROBUST_ROUNDS):
+            fisher = self.normal_matrix(weight) + 1e-3 * torch.eye(self.count, device=weight.device)
+            coefficients = torch.linalg.solve(fisher, self.project(weight * photons))
+            ground = self.image(coefficients)
+            excess = (photons - ground) / (ground + read_variance).clamp(min=1.0).sqrt()
+            # asymmetric weights: light of molecules only ever adds
+            weight = seen / (1 + excess.clamp(min=0) ** 2)
+        return coefficients, ground
 
     def strength(self, coefficients: Tensor, covariance_diagonal: Tensor, strength: Tensor) -> Tensor:
         """Prior strength that explains the coefficients (..., n) best: gamma / sum roughness c^2.

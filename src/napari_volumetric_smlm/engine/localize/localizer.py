@@ -6,7 +6,7 @@ its likelihood ratio, and the background's stiffness is read from the data at ev
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +18,9 @@ from .findings import Findings, covariance, findings, molecule_errors
 from .refine import SMALLEST_VARIANCE, Linearized, Refiner
 from .reseat import reseat
 from .scene import Patches, State, padding
-from .search import MatchedFilter, local_maxima
+from .search import Candidates, MatchedFilter, local_maxima
 
+Propose = Callable[[Patches], Candidates]
 STALL_ROUNDS, STALL_GAIN = 3, 5.0  # a patch is done when so many rounds gained less log-likelihood than this
 
 
@@ -42,10 +43,15 @@ class Rules:
 
 
 class Localizer:
-    """Finds and fits molecules on patches of one size."""
+    """Finds and fits molecules on patches of one size.
 
-    def __init__(self, table: PsfTable, shape_yx: tuple[int, int], rules: Rules) -> None:
-        self.table, self.rules = table, rules
+    Parameters
+    ----------
+    propose : first guesses for patches, of a trained network; the search then only looks for what they miss. None = none.
+    """
+
+    def __init__(self, table: PsfTable, shape_yx: tuple[int, int], rules: Rules, propose: Propose | None = None) -> None:
+        self.table, self.rules, self.propose = table, rules, propose
         self.pad = padding(table.window_px)
         self.background = CosineBackground(shape_yx, self.pad, rules.background_scale_px, table.device)
         self.start_background = CosineBackground(shape_yx, self.pad, 4 * rules.background_scale_px, table.device)
@@ -63,6 +69,8 @@ class Localizer:
         """Localize; yields the number of molecules after every round, so that the caller can show it or stop."""
         state = self._start(patches)
         here = self.refiner.refine(patches, state, 3)[0]
+        if self.propose is not None:
+            here = yield from self._take_proposals(patches, state, self.propose(patches))
         active = torch.ones(len(patches.photons_tvyx), dtype=torch.bool, device=self.table.device)
         for _ in range(self.rules.passes):
             here = yield from self._add_all(patches, state, here, active)
@@ -88,6 +96,14 @@ class Localizer:
                 break
         return findings(patches, state, here, (self.refiner, converged))
 
+    def _take_proposals(self, patches: Patches, state: State, found: Candidates) -> Generator[int, None, Linearized]:
+        """Start from what a network found."""
+        state.add(found.patch_m, found.position_m3, found.photons_m.clamp(min=1.0), torch.full_like(found.photons_m, self.blur_nm))
+        yield len(state.photons_m)
+        here = self.refiner.refine(patches, state, 4)[0]
+        yield len(state.photons_m)
+        return self._judge(patches, state, here, 0.5 * self.rules.threshold)
+
     def _add_all(self, patches: Patches, state: State, here: Linearized, active: Tensor) -> Generator[int, None, Linearized]:
         """Add molecules to active patches until none of them gains enough."""
         active = active.clone()
@@ -109,20 +125,12 @@ class Localizer:
         return here
 
     def _start(self, patches: Patches) -> State:
-        """No molecules; background from a few terms, pixels above it counted less and less."""
+        """No molecules; background from a few terms."""
         t, c = patches.photons_tvyx.shape[:2]
         basis, device = self.start_background, self.table.device
-        weight = patches.seen_tvyx.clone()
-        for _ in range(6):
-            fisher = basis.normal_matrix(weight) + 1e-3 * torch.eye(basis.count, device=device)
-            ground = basis.image(torch.linalg.solve(fisher, basis.project(weight * patches.photons_tvyx)))
-            residual = patches.photons_tvyx - ground
-            noise = (ground + patches.read_variance_tvyx).clamp(min=1.0).sqrt()
-            # asymmetric weights: light of molecules only ever adds
-            weight = patches.seen_tvyx / (1 + (residual / noise).clamp(min=0) ** 2)
         coefficients = torch.zeros((t, c, self.background.rows, self.background.columns), device=device)
-        few = torch.linalg.solve(fisher, basis.project(weight * patches.photons_tvyx)).unflatten(-1, (basis.rows, basis.columns))
-        coefficients[..., : basis.rows, : basis.columns] = few
+        few, _ = basis.robust_fit(patches.photons_tvyx, patches.read_variance_tvyx, patches.seen_tvyx)
+        coefficients[..., : basis.rows, : basis.columns] = few.unflatten(-1, (basis.rows, basis.columns))
         empty = torch.zeros(0, device=device)
         return State(
             patch_m=empty.long(), position_m3=empty.reshape(0, 3), photons_m=empty, blur_m=empty,

@@ -50,15 +50,20 @@ class MatchedFilter:
 
         score = (n - mu) / v and weight = 1 / v on the patches without padding.
         """
+        numerator, denominator = self.sums(patches, score_tvyx, weight_tvyx)
+        # in place where it can be: these maps are the largest arrays of a localization
+        photons = torch.div(numerator, denominator.clamp_(min=1e-12), out=denominator)
+        gain = numerator.mul_(photons.clamp(min=0)).mul_(0.5)
+        return gain, photons
+
+    def sums(self, patches: Patches, score_tvyx: Tensor, weight_tvyx: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of r h / v and of h^2 / v over all views, for a molecule at every depth and pixel of the first view: (T, d, y, x) each."""
         numerator, denominator = self._view_sums(score_tvyx[:, 0], weight_tvyx[:, 0], 0)
         for v in range(1, len(patches.pixel_v)):
             more = self._view_sums(score_tvyx[:, v], weight_tvyx[:, v], v)
             numerator += self._to_first_view(more[0], v, patches)
             denominator += self._to_first_view(more[1], v, patches)
-        # in place where it can be: these maps are the largest arrays of a localization
-        photons = torch.div(numerator, denominator.clamp_(min=1e-12), out=denominator)
-        gain = numerator.mul_(photons.clamp(min=0)).mul_(0.5)
-        return gain, photons
+        return numerator, denominator
 
     def _view_sums(self, score: Tensor, weight: Tensor, v: int) -> tuple[Tensor, Tensor]:
         """Numerator and denominator of one view, (T, d, y, x), with the constant projected out."""

@@ -1,0 +1,60 @@
+"""vsmlm train: a network for an instrument."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from ..domain.plans import TrainPlan
+from ..errors import ModelError
+from ..io.instruments import load_instrument
+from ..io.models import card_path, write_model_weights
+from .files import check_output, note
+from .options import add_plan, plan_from
+from .progress import Stopped, carry_out, duration
+
+NAME = "train"
+SUMMARY = "Train a network for an instrument, on frames that are simulated while it learns."
+DETAILS = (
+    "Give densities, photons and background as they are in your frames. Lengths are in nm, brightness in photons. The state is kept "
+    "beside the model every two minutes and at Ctrl-C; the same command goes on from there, also after a kill."
+)
+INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what this verb takes."""
+    parser.add_argument("--instrument", type=Path, required=True, metavar="CAL.json", help="The calibrated instrument.")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="MODEL.safetensors", help="Model to write; its card stands beside it."
+    )
+    add_plan(parser, TrainPlan)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, write the model, and remove the checkpoint."""
+    plan = plan_from(args, TrainPlan)
+    if args.output.suffix != ".safetensors":
+        raise ModelError(f"--output {args.output}: models are .safetensors files; give the name this ending")
+    check_output(args.output, [args.instrument])
+    instrument = load_instrument(args.instrument)
+    from ..recipes.train import train
+
+    checkpoint = args.output.with_name(f"{args.output.stem}.checkpoint.safetensors")
+    if checkpoint.is_file():
+        note(args, f"going on from {checkpoint}")
+    command = shlex.join(["vsmlm", *sys.argv[1:]])
+    try:
+        result = carry_out(train(instrument, plan, checkpoint, command), args.quiet)
+    except Stopped:
+        print(f"Stopped; the same command goes on from {checkpoint}" if checkpoint.is_file() else "Stopped before the first step")
+        return INTERRUPTED
+    write_model_weights(result.weights, result.card.model_dump(mode="json"), args.output)
+    for place in (checkpoint, card_path(checkpoint)):
+        place.unlink(missing_ok=True)
+    figures = ", ".join(f"{name} {value:.3g}" for name, value in result.card.accuracy.items())
+    frames = f"{result.card.frames_seen:,} frames in {duration(result.seconds)}"
+    print(f"{args.output}: {frames}; on {result.card.tested_frames} frames that it never saw: {figures}")
+    return 0

@@ -1,0 +1,1 @@
+"""Training: batches made on the fly, losses, and the loop."""

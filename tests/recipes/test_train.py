@@ -1,0 +1,163 @@
+"""Training a network for the toy microscope, and what a reconstruction makes of it. Quality is proven in benchmarks, not here."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from napari_volumetric_smlm.domain.plans import EvaluatePlan, ReconstructPlan, TrainPlan
+from napari_volumetric_smlm.engine.assemble.score import score
+from napari_volumetric_smlm.engine.training import loop
+from napari_volumetric_smlm.errors import EngineError, ModelError
+from napari_volumetric_smlm.io.models import card_path, write_model_weights
+from napari_volumetric_smlm.recipes import finish
+from napari_volumetric_smlm.recipes import train as recipe
+from napari_volumetric_smlm.recipes.reconstruct import reconstruct
+from napari_volumetric_smlm.recipes.train import Preset, train
+from napari_volumetric_smlm.recipes.training_frames import TrainingFrames
+
+PLAN = TrainPlan(frame_count=24, frame_px=32, photons=(3000, 6000), density_per_um2=(0.1, 0.3), window_px=13, seed=4)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Use a network and batches that take milliseconds."""
+    monkeypatch.setitem(recipe.PRESETS, "quick", Preset(40, 4, 5, 8, (1, 2)))
+    monkeypatch.setattr(recipe, "TEST_FRAMES", 4)
+
+
+@pytest.fixture
+def model(toy_instrument, tmp_path):
+    result = finish(train(toy_instrument, PLAN))
+    return write_model_weights(result.weights, result.card.model_dump(mode="json"), tmp_path / "toy.safetensors")
+
+
+def interrupted(instrument, plan, checkpoint, steps):
+    """Train until some step and close the recipe, as a cancel does."""
+    work = train(instrument, plan, checkpoint)
+    for progress in work:
+        if progress.stage == "train" and progress.done >= steps:
+            break
+    work.close()
+
+
+def test_the_card_says_what_the_model_is_and_how_it_did(toy_instrument):
+    result = finish(train(toy_instrument, PLAN, command="vsmlm train --seed 4"))
+    card = result.card
+    assert card.instrument_fingerprint == toy_instrument.fingerprint
+    assert card.plan == PLAN
+    assert card.command == "vsmlm train --seed 4"
+    assert card.frames_seen == 24
+    assert card.tested_frames == 4
+    assert 0 <= card.accuracy["jaccard"] <= 1
+    assert card.units == {"low_nm": 0.0, "high_nm": 1000.0, "pixel_nm": 110.0, "photons": 4500.0}
+    assert {len(values) for values in result.curve.values()} == {6}
+
+
+def test_the_same_seed_gives_the_same_curve_and_weights_another_seed_others(toy_instrument):
+    one, again = (finish(train(toy_instrument, PLAN)) for _ in range(2))
+    other = finish(train(toy_instrument, PLAN.model_copy(update={"seed": 5})))
+    for name, values in one.curve.items():
+        np.testing.assert_array_equal(values, again.curve[name])
+    assert not np.array_equal(one.curve["position"], other.curve["position"])
+    for name, values in one.weights.items():
+        np.testing.assert_array_equal(values, again.weights[name])
+
+
+def test_stopped_and_begun_again_it_ends_with_the_same_model(toy_instrument, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "TELL_S", 0.0)
+    whole = finish(train(toy_instrument, PLAN))
+    checkpoint = tmp_path / "toy.checkpoint.safetensors"
+    interrupted(toy_instrument, PLAN, checkpoint, 3)
+    assert checkpoint.is_file()
+    rest = finish(train(toy_instrument, PLAN, checkpoint))
+    for name, values in whole.curve.items():
+        np.testing.assert_array_equal(values, rest.curve[name])
+    for name, values in whole.weights.items():
+        np.testing.assert_array_equal(values, rest.weights[name])
+
+
+def test_the_checkpoint_of_another_training_is_refused(toy_instrument, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "TELL_S", 0.0)
+    checkpoint = tmp_path / "toy.checkpoint.safetensors"
+    interrupted(toy_instrument, PLAN, checkpoint, 2)
+    before = checkpoint.read_bytes()
+    with pytest.raises(ModelError, match=r"another training \(plan differ\).*delete the checkpoint to begin anew"):
+        finish(train(toy_instrument, PLAN.model_copy(update={"learning_rate": 5e-4}), checkpoint))
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite_leaves_no_checkpoint_of_the_ruin(toy_instrument, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LARGEST_GRADIENT", float("nan"))
+    checkpoint = tmp_path / "toy.checkpoint.safetensors"
+    with pytest.raises(EngineError, match="is not finite"):
+        finish(train(toy_instrument, PLAN, checkpoint))
+    assert not checkpoint.exists()
+
+
+def test_ranges_that_contradict_themselves_are_told():
+    with pytest.raises(ValidationError, match=r"photons is \(5000, 100\): expected the lowest and then the highest"):
+        TrainPlan(photons=(5000, 100))
+    with pytest.raises(ValidationError, match="least_photons 9000 is not below the highest photons 6000"):
+        TrainPlan(photons=(3000, 6000), least_photons=9000)
+
+
+def test_frames_are_what_the_plan_asks_for(toy_instrument):
+    table, features = recipe.table_and_features(toy_instrument, PLAN, (32, 32), 5)
+    frames = TrainingFrames(toy_instrument, PLAN, table, features)
+    channels, targets, emissions = frames.batch(50, 0)
+    assert channels.shape == (50, 7, 32, 32)
+    area_um2 = (32 * 0.11) ** 2
+    assert len(targets.frame_n) / 50 / area_um2 == pytest.approx(0.2, rel=0.15)
+    assert float(emissions.photons_n.min()) >= 3000
+    # a molecule is where its target says: the score of its depth and pixel is large there
+    row, column = targets.place_n4[:, 1:3].round().long().clamp(0, 31).T
+    assert float(channels[targets.frame_n, :5, row, column].amax(1).median()) > 3 * float(channels[:, :5].abs().median())
+    again = frames.batch(50, 0)[0]
+    assert np.array_equal(again, channels)
+    assert not np.array_equal(frames.batch(50, 0, test=True)[0], channels)
+
+
+def test_a_reconstruction_takes_a_models_finds_and_fits_them(model, toy_instrument, film):
+    rows = [(t, 300.0 + 60 * t, 12.0 + t, 20.0, 8000.0) for t in range(5)]
+    movie = film(toy_instrument, rows, (40, 40), 5)
+    found = finish(reconstruct(movie, toy_instrument, ReconstructPlan(model=str(model)))).localizations
+    truth = found.model_copy(update={"columns": {
+        "frame": np.array([r[0] for r in rows]), "z_nm": np.array([r[1] for r in rows]),
+        "y_nm": np.array([r[2] * 110 for r in rows]), "x_nm": np.array([r[3] * 110 for r in rows]), "photons": np.full(5, 8000.0),
+    }})  # fmt: skip
+    result = score(truth, found, EvaluatePlan())
+    assert (result.true_positives, result.false_positives) == (5, 0)
+    assert result.rmse_axial_nm < 30
+
+
+def test_a_model_for_another_pixel_size_is_refused(model, toy_instrument, film):
+    camera = toy_instrument.cameras[0].model_copy(update={"pixel_um": 16.0})
+    other = toy_instrument.model_copy(update={"cameras": (camera,)})
+    movie = film(other, [(0, 500.0, 20.0, 20.0, 5000.0)], (40, 40), 1)
+    with pytest.raises(ModelError, match=r"was trained for 'toy' with pixel_nm 110, the instrument 'toy' has 160: train a model"):
+        finish(reconstruct(movie, other, ReconstructPlan(model=str(model))))
+
+
+def test_weights_that_do_not_belong_to_the_card_are_refused(model, toy_instrument, film):
+    card = json.loads(card_path(model).read_text())
+    card["architecture"]["width"] = 16
+    card_path(model).write_text(json.dumps(card))
+    movie = film(toy_instrument, [(0, 500.0, 20.0, 20.0, 5000.0)], (40, 40), 1)
+    with pytest.raises(ModelError, match="weights and card do not belong together"):
+        finish(reconstruct(movie, toy_instrument, ReconstructPlan(model=str(model))))
+
+
+def test_a_start_model_of_another_architecture_is_refused(model, toy_instrument, monkeypatch):
+    monkeypatch.setitem(recipe.PRESETS, "quick", Preset(40, 4, 5, 12, (1, 2)))
+    with pytest.raises(ModelError, match=r"has the architecture .* take the preset that made it"):
+        finish(train(toy_instrument, PLAN.model_copy(update={"start_model": str(model)})))
+
+
+def test_a_training_that_starts_from_a_model_begins_with_its_weights(model, toy_instrument):
+    fresh = finish(train(toy_instrument, PLAN)).curve["position"][0]
+    warm = finish(train(toy_instrument, PLAN.model_copy(update={"start_model": str(model)}))).curve["position"][0]
+    assert warm < fresh
