@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -7,8 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_volumetric_smlm.domain.plans import TrainPlan
+from napari_volumetric_smlm.domain.runs import ModelCard
 from napari_volumetric_smlm.errors import ModelError, OutputError
-from napari_volumetric_smlm.io.models import card_path, read_model_weights, write_model_weights
+from napari_volumetric_smlm.io.models import (
+    card_path,
+    check_fit,
+    checkpoint_path,
+    list_models,
+    read_model_card,
+    read_model_weights,
+    write_model_weights,
+)
 
 CARD = {"architecture": {"name": "localizer", "depth": 3}, "instrument_fingerprint": "0123456789abcdef", "rmse_z_nm": 21.5}
 
@@ -149,3 +160,58 @@ def test_a_card_that_json_cannot_hold_writes_nothing(arrays, tmp_path):
     with pytest.raises(ModelError, match=r"found the ending \.pt"):
         write_model_weights(arrays, {}, tmp_path / "model.pt")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def full_card(toy_instrument):
+    low, high = toy_instrument.depth_range_nm
+    return ModelCard(
+        architecture={"channels": 4},
+        units={"low_nm": low, "high_nm": high, "pixel_nm": toy_instrument.pixel_nm(), "photons": 5000.0},
+        window_px=13,
+        ground_px=120.0,
+        instrument=toy_instrument.name,
+        instrument_fingerprint=toy_instrument.fingerprint,
+        plan=TrainPlan(),
+        frames_seen=24,
+        accuracy={"jaccard": 0.9},
+    )
+
+
+def keep_model(arrays, card, place, age_s=0):
+    write_model_weights(arrays, card.model_dump(mode="json"), place)
+    os.utime(place, (1_700_000_000 - age_s,) * 2)
+    return place
+
+
+def test_a_card_is_read_without_the_weights(arrays, full_card, tmp_path):
+    place = keep_model(arrays, full_card, tmp_path / "toy.safetensors")
+    place.write_bytes(b"no weights at all")
+    assert read_model_card(place) == full_card
+    card_path(place).write_text('{"schema_version": "vsmlm-model-1", "units": {}}')
+    with pytest.raises(ModelError, match=r"toy\.json: .*instrument: missing.*; train again or take another model"):
+        read_model_card(place)
+    with pytest.raises(ModelError, match="there is no such file"):
+        read_model_card(tmp_path / "gone.safetensors")
+
+
+def test_the_models_of_a_folder_are_listed_newest_first_without_checkpoints_and_damaged_ones(arrays, full_card, tmp_path):
+    old = keep_model(arrays, full_card, tmp_path / "old.safetensors", age_s=50)
+    new = keep_model(arrays, full_card, tmp_path / "new.safetensors")
+    keep_model(arrays, full_card, checkpoint_path(new))
+    write_model_weights(arrays, {"another": "card"}, tmp_path / "foreign.safetensors")
+    (tmp_path / "lonely.safetensors").write_bytes(b"x")
+    assert checkpoint_path(new).name == "new.checkpoint.safetensors"
+    assert list(list_models(tmp_path)) == [new, old]
+    assert list_models(tmp_path)[old] == full_card
+    assert list_models(tmp_path / "no folder") == {}
+
+
+def test_a_model_of_another_pixel_or_depth_range_does_not_fit(full_card, toy_instrument):
+    check_fit(full_card, toy_instrument, "toy.safetensors")
+    deeper = toy_instrument.model_copy(update={"depth_range_nm": (0.0, 1500.0)})
+    with pytest.raises(ModelError, match="with high_nm 1000, the instrument 'toy' has 1500: train a model for this instrument"):
+        check_fit(full_card, deeper, "toy.safetensors")
+    nameless = full_card.model_copy(update={"units": {"low_nm": 0.0}})
+    with pytest.raises(ModelError, match="its units lack pixel_nm"):
+        check_fit(nameless, toy_instrument, "toy.safetensors")

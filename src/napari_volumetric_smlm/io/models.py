@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from ..domain.instrument import Instrument
+from ..domain.runs import ModelCard
 from ..errors import ModelError
 from .atomic import replacing
 from .content import recognise_content
-from .json_files import read_json
+from .json_files import explain, read_json
 
 CARD_VERSION = "vsmlm-model-1"
 PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib", ".npy", ".npz"}
 LARGEST_CARD_MIB = 64
+CHECKPOINT = ".checkpoint"
 
 
 def card_path(path: str | os.PathLike[str]) -> Path:
@@ -94,6 +99,75 @@ def write_model_weights(arrays: Mapping[str, NDArray[Any]], card: Mapping[str, A
             raise ModelError(f"the model card cannot be written as JSON ({error}); use finite numbers, text, lists and dicts") from error
         note.write_text(text + "\n", encoding="utf-8")
     return target
+
+
+def checkpoint_path(model: str | os.PathLike[str]) -> Path:
+    """Where the state of a training stands that will become a model: beside it."""
+    place = Path(model)
+    return place.with_name(f"{place.stem}{CHECKPOINT}{place.suffix}")
+
+
+def read_model_card(path: str | os.PathLike[str]) -> ModelCard:
+    """Read what a model is without reading its weights.
+
+    Raises
+    ------
+    ModelError
+        If the weights or their card are missing, or the card is damaged or describes no model that reconstructs.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise ModelError(f"{source}: there is no such file; a model (.safetensors with its .json card) was expected")
+    return model_card(read_json(_card_of(source), ModelError, LARGEST_CARD_MIB), source)
+
+
+def model_card(written: Mapping[str, Any], path: str | os.PathLike[str]) -> ModelCard:
+    """Understand a card as it was written beside the weights at `path`.
+
+    Raises
+    ------
+    ModelError
+        If it lacks something or holds what no card holds.
+    """
+    try:
+        return ModelCard.model_validate({name: value for name, value in written.items() if name in ModelCard.model_fields})
+    except pydantic.ValidationError as error:
+        raise ModelError(f"{card_path(path)}: {explain(error, ModelCard)}; train again or take another model") from error
+
+
+def list_models(folder: str | os.PathLike[str]) -> dict[Path, ModelCard]:
+    """Return the models of a folder with their cards, the newest first; checkpoints and what is damaged are left out."""
+    found: dict[Path, ModelCard] = {}
+    for place in sorted(Path(folder).glob("*.safetensors"), key=_age, reverse=True):
+        if place.stem.endswith(CHECKPOINT) or place.name.startswith("."):
+            continue
+        with contextlib.suppress(ModelError):
+            found[place] = read_model_card(place)
+    return found
+
+
+def check_fit(card: ModelCard, instrument: Instrument, path: str | os.PathLike[str]) -> None:
+    """Refuse a model that measures in other units than the instrument.
+
+    Raises
+    ------
+    ModelError
+        With both values.
+    """
+    low, high = instrument.depth_range_nm
+    for name, value in {"pixel_nm": instrument.pixel_nm(), "low_nm": low, "high_nm": high}.items():
+        if name not in card.units:
+            raise ModelError(f"{card_path(path)}: its units lack {name}; train again or take another model")
+        if not np.isclose(card.units[name], value, rtol=0.002, atol=0.5):
+            raise ModelError(
+                f"{path} was trained for {card.instrument!r} with {name} {card.units[name]:g}, the instrument {instrument.name!r} has "
+                f"{value:g}: train a model for this instrument (vsmlm train), or leave the model empty"
+            )
+
+
+def _age(place: Path) -> float:
+    # a file may go while the folder is read
+    return place.stat().st_mtime if place.is_file() else 0.0
 
 
 def _refuse_unsafe(source: Path) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pydantic
 import torch
 from numpy.typing import NDArray
 
@@ -18,8 +15,7 @@ from ..engine.networks.localizer import LocalizerNetwork
 from ..engine.networks.units import Units
 from ..engine.optics.table import PsfTable
 from ..errors import ModelError
-from ..io.json_files import explain
-from ..io.models import read_model_weights
+from ..io.models import check_fit, model_card, read_model_weights
 
 THRESHOLD = 0.15  # of the probability; the fit's likelihood ratio decides afterwards
 
@@ -47,10 +43,7 @@ def load_network(path: str, instrument: Instrument) -> tuple[LocalizerNetwork, M
         If the file is unsafe or damaged, is no localizer, or was trained for another pixel or depth range.
     """
     arrays, written = read_model_weights(path)
-    try:
-        card = ModelCard.model_validate({name: value for name, value in written.items() if name in ModelCard.model_fields})
-    except pydantic.ValidationError as error:
-        raise ModelError(f"{Path(path).with_suffix('.json')}: {explain(error, ModelCard)}; train again or take another model") from error
+    card = model_card(written, path)
     check_fit(card, instrument, path)
     network = build(card)
     try:
@@ -64,24 +57,6 @@ def build(card: ModelCard) -> LocalizerNetwork:
     """Return the network that a card describes, with random weights."""
     shape = card.architecture
     return LocalizerNetwork(int(shape["channels"]), int(shape["width"]), tuple(int(d) for d in shape["dilations"]))
-
-
-def check_fit(card: ModelCard, instrument: Instrument, path: str) -> None:
-    """Refuse a model that measures in other units than the instrument.
-
-    Raises
-    ------
-    ModelError
-        With both values.
-    """
-    low, high = instrument.depth_range_nm
-    mine = {"pixel_nm": instrument.pixel_nm(), "low_nm": low, "high_nm": high}
-    for name, value in mine.items():
-        if not np.isclose(card.units[name], value, rtol=0.002, atol=0.5):
-            raise ModelError(
-                f"{path} was trained for {card.instrument!r} with {name} {card.units[name]:g}, the instrument {instrument.name!r} has "
-                f"{value:g}: train a model for this instrument (vsmlm train), or leave the model empty"
-            )
 
 
 def weights_of(network: torch.nn.Module) -> dict[str, NDArray[np.float32]]:
