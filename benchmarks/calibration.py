@@ -3,7 +3,7 @@
 Per stack: seconds of the whole calibration (both fits, both directions of z, Cramér-Rao curve; median over `--repeats`), and the Pearson
 correlation over all raw pixels of the crop on slices that the fit did not see: every third one, and a block of five in the middle. Beside
 them the mean of the two neighbouring slices (which sees what the fit does not) and, unless `--without-published`, the published
-retrieval on the same held-out slices (minutes a stack).
+retrieval on the same held-out slices.
 
 The model's image counts as it would have been recorded: its expectation after clipping, where the stack was clipped. No parameter is
 fitted to an unseen slice: photons, background and shift come from its neighbours.

@@ -38,19 +38,27 @@ class PublishedModel:
         k0 = 2 * math.pi / instrument.emission_nm
         self.kz_oil = k0 * eye.immersion_index * torch.sqrt((1 - sine**2).clamp(min=0)) * self.aperture
         self.kz_water = k0 * instrument.sample_index * torch.sqrt((1 - sample_sine**2).clamp(min=0)) * self.aperture
+        lit = self.aperture.any(0).nonzero()[:, 0]
+        self.box = slice(int(lit[0]), int(lit[-1]) + 1)
+        self.aperture, self.kz_oil, self.kz_water = (
+            a[self.box, self.box].contiguous() for a in (self.aperture, self.kz_oil, self.kz_water)
+        )
+        # pixels of the crop and the blur's margin, by samples of the aperture
+        pixel = torch.arange(size + BLUR_PX - 1) - size // 2 - BLUR_PX // 2
+        sample = torch.arange(self.n)[self.box] - self.n // 2
+        self.transform = torch.polar(torch.ones(()), -2 * math.pi / self.n * (pixel[:, None] * sample[None, :] % self.n))
 
     def images(self, phase: Tensor, blur_px: Tensor, focus_nm: Tensor) -> Tensor:
-        """(m, size, size) images that sum to one before they are cropped."""
-        angle = phase + BEAD_NM * self.kz_water - focus_nm[:, None, None] * self.kz_oil
+        """(m, size, size) images that sum to one before they are cropped; phase is (n, n)."""
+        angle = phase[self.box, self.box] + BEAD_NM * self.kz_water - focus_nm[:, None, None] * self.kz_oil
         field = torch.polar(self.aperture.expand_as(angle), angle)
-        image = torch.fft.fftshift(torch.fft.fft2(torch.fft.ifftshift(field, dim=(-2, -1))), dim=(-2, -1)).abs() ** 2
-        image = image / image.sum((-2, -1), keepdim=True)
+        # the same transform as an FFT of the whole grid, for the pixels that are seen; the sum of all is known from Parseval
+        image = (self.transform @ field @ self.transform.T).abs() ** 2 / (self.n**2 * self.aperture.square().sum())
         x = torch.arange(BLUR_PX) - BLUR_PX // 2
         line = torch.exp(-(x**2) / (2 * blur_px**2))
         line = line / line.sum()
-        image = torch.nn.functional.conv2d(image[:, None], (line[:, None] * line[None, :])[None, None], padding=BLUR_PX // 2)[:, 0]
-        first = self.n // 2 - self.size // 2
-        return image[:, first : first + self.size, first : first + self.size]
+        image = torch.nn.functional.conv2d(image[:, None], line[None, None, :, None])
+        return torch.nn.functional.conv2d(image, line[None, None, None, :])[:, 0]
 
 
 def retrieve(
