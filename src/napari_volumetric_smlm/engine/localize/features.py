@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ..optics.table import PsfTable
 from .background import CosineBackground
-from .refine import SMALLEST_VARIANCE
-from .scene import Patches, padding
+from .scene import SMALLEST_VARIANCE, Patches, padding
 from .search import MatchedFilter
 
 # Scores reach 100 for bright molecules; what matters is told apart best between 2 and 20.

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..optics.table import PsfTable
 from .background import CosineBackground
 from .findings import Findings, covariance, findings, molecule_errors
-from .refine import SMALLEST_VARIANCE, Linearized, Refiner
+from .refine import Linearized, Refiner
 from .reseat import reseat
 from .scene import Patches, State, padding
 from .search import Candidates, MatchedFilter, local_maxima
@@ -143,7 +143,7 @@ class Localizer:
         added = torch.zeros_like(active)
         for t in active.nonzero()[:, 0].tolist():
             one = torch.tensor([t], device=active.device)
-            gain, photons = self.gains(patches.select(one), here.mean_tvyx[one])
+            gain, photons = self.filter.gains_beyond(patches.select(one), here.mean_tvyx[one])
             smallest = (self.rules.share_of_best * gain.max()).clamp(min=self.rules.add_threshold)
             found = local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], (smallest[None], self.rules.apart_nm))
             room = max(0, self.rules.largest_count - counts[t])
@@ -152,13 +152,6 @@ class Localizer:
             added[t] = len(light) > 0
             yield len(state.photons_m)
         return added
-
-    def gains(self, patches: Patches, mean_tvyx: Tensor) -> tuple[Tensor, Tensor]:
-        """Gain and photons of one more molecule anywhere, (T, d, y, x)."""
-        inner = (..., slice(self.pad, -self.pad), slice(self.pad, -self.pad))
-        mean = mean_tvyx[inner]
-        weight = patches.seen_tvyx[inner] / (mean + patches.read_variance_tvyx[inner]).clamp(min=SMALLEST_VARIANCE)
-        return self.filter.gains(patches, (patches.photons_tvyx[inner] - mean) * weight, weight)
 
     def _judge(self, patches: Patches, state: State, here: Linearized, threshold: float) -> Linearized:
         """Drop molecules whose likelihood ratio is too small, then update the background's strength."""

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from ..optics.table import PsfTable
 from .background import CosineBackground
-from .scene import OUTSIDE, Patches, State, Windows, model_image, place_windows, window_index
+from .scene import OUTSIDE, SMALLEST_VARIANCE, Patches, State, Windows, model_image, place_windows, window_index
 
 # Largest step of one iteration in nm: beyond it the linear model of the PSF says nothing.
 LARGEST_STEP_NM = (250.0, 150.0, 150.0)
-SMALLEST_VARIANCE = 0.05
 NEAR = 0.8  # windows farther apart than this share of their side have only dark corners in common
 
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from .findings import covariance, molecule_errors
-from .refine import SMALLEST_VARIANCE
-from .scene import Patches, State
+from .scene import SMALLEST_VARIANCE, Patches, State
 from .search import Candidates, local_maxima
 
 HOPELESS = 20.0  # a trial that is this much less likely after three steps will not overtake
@@ -74,7 +73,7 @@ def _searched_anew(localizer: Localizer, small: Patches, local: State, now: tupl
     rules, refiner = localizer.rules, localizer.local_refiner
     empty = local.of_patch(-1)
     empty.coefficients_tvn, empty.strength_tv = local.coefficients_tvn.clone(), local.strength_tv.clone()
-    gain, photons = _local_gains(localizer, small, refiner.mean(small, empty)[0])
+    gain, photons = localizer.local_filter.gains_beyond(small, refiner.mean(small, empty)[0])
     middle = small.pixel_v[0] * (localizer.local_px // 2)
 
     def reachable(limit: Tensor, gain: Tensor, photons: Tensor, apart_nm: float) -> Candidates:
@@ -95,7 +94,7 @@ def _searched_anew(localizer: Localizer, small: Patches, local: State, now: tupl
     for _ in range(len(local.photons_m)):
         here = refiner.refine(copies, trial, 3)[0]
         yield told
-        gain, photons = _local_gains(localizer, copies, here.mean_tvyx)
+        gain, photons = localizer.local_filter.gains_beyond(copies, here.mean_tvyx)
         more = reachable(torch.full((count,), rules.add_threshold, device=gain.device), gain, photons, 1e6)
         if not len(more.photons_m):
             break
@@ -111,13 +110,6 @@ def _searched_anew(localizer: Localizer, small: Patches, local: State, now: tupl
     if float(worth[k]) < best - rules.threshold * len(local.photons_m) + WORTH:
         return None
     return trial.of_patch(k)
-
-
-def _local_gains(localizer: Localizer, small: Patches, mean_tvyx: Tensor) -> tuple[Tensor, Tensor]:
-    """Gain and photons of one more molecule anywhere on small patches, (T, d, y, x)."""
-    inner = (..., slice(small.pad, -small.pad), slice(small.pad, -small.pad))
-    weight = small.seen_tvyx[inner] / (mean_tvyx[inner] + small.read_variance_tvyx[inner]).clamp(min=SMALLEST_VARIANCE)
-    return localizer.local_filter.gains(small, (small.photons_tvyx[inner] - mean_tvyx[inner]) * weight, weight)
 
 
 def _surroundings(localizer: Localizer, patches: Patches, state: State, i: int) -> tuple[Tensor, Patches, State, Tensor]:
@@ -153,7 +145,7 @@ def _elsewhere(localizer: Localizer, small: Patches, local: State, at: int) -> l
     """Other places near a molecule of a small patch that would explain its light, best first."""
     mean, windows, index = localizer.local_refiner.mean(small, local)
     mean.view(-1).index_add_(0, index[at].flatten(), -(windows.images.value[at] * local.photons_m[at]).flatten())
-    gain, photons = _local_gains(localizer, small, mean)
+    gain, photons = localizer.local_filter.gains_beyond(small, mean)
     limit = gain.flatten(1).max(1).values * RIVAL
     found = local_maxima(gain, photons, localizer.local_filter.z_nm, small.pixel_v[0], (limit, 0.0))
     offset = found.position_m3 - local.position_m3[at]

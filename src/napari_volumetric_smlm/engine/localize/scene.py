@@ -14,6 +14,7 @@ from torch import Tensor
 from ..optics.table import PsfTable, WindowImages
 from .background import CosineBackground
 
+SMALLEST_VARIANCE = 0.05  # photons^2; pixels that expect less are not trusted more
 OUTSIDE = 4  # pixels by which a molecule's centre may lie outside the patch
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..fourier import correlate, correlation_spectrum, fast_length, image_spectrum
 from ..optics.table import PsfTable
-from .scene import Patches
+from .scene import SMALLEST_VARIANCE, Patches
 
 
 @dataclass
@@ -44,6 +44,13 @@ class MatchedFilter:
         self._kernel = correlation_spectrum(kernel, self.padded)
         self._square = correlation_spectrum(kernel**2, self.padded)
         self._window = correlation_spectrum(torch.ones_like(kernel[:1, :1]), self.padded)
+
+    def gains_beyond(self, patches: Patches, mean_tvyx: Tensor) -> tuple[Tensor, Tensor]:
+        """Gain and photons of one more molecule anywhere, (T, d, y, x), where the padded canvases show `mean_tvyx` so far."""
+        inner = (..., slice(patches.pad, -patches.pad), slice(patches.pad, -patches.pad))
+        mean = mean_tvyx[inner]
+        weight = patches.seen_tvyx[inner] / (mean + patches.read_variance_tvyx[inner]).clamp(min=SMALLEST_VARIANCE)
+        return self.gains(patches, (patches.photons_tvyx[inner] - mean) * weight, weight)
 
     def gains(self, patches: Patches, score_tvyx: Tensor, weight_tvyx: Tensor) -> tuple[Tensor, Tensor]:
         """Gain and photons of a molecule at every depth and pixel of the first view: (T, d, y, x) each.
