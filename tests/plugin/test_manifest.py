@@ -23,7 +23,7 @@ def test_nothing_of_the_manifest_is_dropped(manifest):
     contributions = manifest.contributions
     assert len(contributions.readers) == 2
     assert len(contributions.writers) == 9
-    assert [widget.display_name for widget in contributions.widgets] == ["Instrument and calibration", "Reconstruct"]
+    assert [widget.display_name for widget in contributions.widgets] == ["Instrument and calibration", "Train", "Reconstruct"]
     assert [sample.key for sample in contributions.sample_data] == ["astigmatic", "tetrapod", "biplane", "tetrapod_beads", "molecules"]
     assert set(contributions.menus) == {"napari/file/io_utilities", "napari/layers/visualize", "napari/layers/data"}
     assert set(contributions.configurations) == {"compute", "display", "results"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from .layers import noun_of
 
-RECONSTRUCT, CALIBRATE = "Reconstruct", "Instrument and calibration"
+RECONSTRUCT, CALIBRATE, TRAIN = "Reconstruct", "Instrument and calibration", "Train"
 DISPLAY_NAME = "Volumetric SMLM"
 
 
@@ -22,7 +22,13 @@ def _calibrate() -> Any:
     return CalibrateWidget
 
 
-WIDGETS = {RECONSTRUCT: _reconstruct, CALIBRATE: _calibrate}
+def _train() -> Any:
+    from .widgets.train import TrainWidget
+
+    return TrainWidget
+
+
+WIDGETS = {RECONSTRUCT: _reconstruct, CALIBRATE: _calibrate, TRAIN: _train}
 
 
 def open_widget(viewer: Any, name: str = RECONSTRUCT) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from ..domain.images import RawStack
 from ..domain.instrument import Instrument
 from ..domain.noun import Noun
-from ..domain.plans import CalibrationPlan, ReconstructPlan
+from ..domain.plans import CalibrationPlan, ReconstructPlan, TrainPlan
 from ..errors import OutputError
 from ..io.instruments import save_instrument
 from .forms import write_value
@@ -100,6 +100,25 @@ def calibrate_in_python(paths: list[str], instrument: Path, plan: CalibrationPla
             f"plan = {spell_plan(plan)}",
             "result = finish(calibrate([stack], instrument, plan))",
             f"save_instrument(result.instrument, {output!r})",
+            "",
+        ]
+    )
+
+
+def train_in_python(paths: list[str], instrument: Path, plan: TrainPlan, output: str = "model.safetensors") -> str:
+    """Return a script that does what the Train button did and writes the model; it reads no images."""
+    return "\n".join(
+        [
+            "from napari_volumetric_smlm.domain.plans import TrainPlan",
+            "from napari_volumetric_smlm.io.instruments import load_instrument",
+            "from napari_volumetric_smlm.io.models import write_model_weights",
+            "from napari_volumetric_smlm.recipes import finish",
+            "from napari_volumetric_smlm.recipes.train import train",
+            "",
+            f"instrument = load_instrument({str(instrument)!r})",
+            f"plan = {spell_plan(plan)}",
+            "result = finish(train(instrument, plan))",
+            f"write_model_weights(result.weights, result.card.model_dump(mode='json'), {output!r})",
             "",
         ]
     )

@@ -25,11 +25,13 @@ class Session(QObject):
     instrument_origin : where the instrument came from, in words. instrument_path : its file, if it has one.
     calibration : the last one made here. reconstruction, table : the last result; the table also after a cancel.
     streamed : molecules that have come so far, while a job runs.
+    model : the trained model for the next reconstructions, None for none; model_asked : whether anybody has chosen yet.
     """
 
     instrument_changed = Signal()
     calibration_changed = Signal()
     table_changed = Signal()
+    model_changed = Signal()
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -41,6 +43,8 @@ class Session(QObject):
         self.reconstruction: Reconstruction | None = None
         self.table: Localizations | None = None
         self.streamed: StreamedTable | None = None
+        self.model: Path | None = None
+        self.model_asked = False
         self.memory = Memory()
         self.log = Log(settings_folder() / "log.txt", self)
         if binding_warning():
@@ -74,6 +78,19 @@ class Session(QObject):
         self.table, self.reconstruction, self.streamed = table, reconstruction, None
         self.table_changed.emit()
 
+    def choose_model(self, path: Path | None) -> None:
+        """Take a trained model, or none, for the next reconstructions and tell all widgets."""
+        self.model_asked = True
+        if path != self.model:
+            self.log.add(f"Model: {path}" if path is not None else "Model: none")
+        self.model = path
+        self.model_changed.emit()
+
+    def recall_model(self, path: str | None) -> None:
+        """Take the model of a remembered plan, unless somebody has chosen or its file is gone."""
+        if path and not self.model_asked and Path(path).is_file():
+            self.choose_model(Path(path))
+
     def molecules_of(self, frame: int) -> Localizations | None:
         """Return the molecules of one frame, from the running job or the last result; None without any."""
         from .live import rows_of_frames
@@ -87,6 +104,8 @@ class Session(QObject):
     def report(self) -> str:
         """Return a text for bug reports."""
         facts = ["Instrument: " + (f"{self.instrument.name} ({self.instrument_origin})" if self.instrument else "none")]
+        if self.model is not None:
+            facts.append(f"Model: {self.model.name}")
         if self.table is not None:
             facts.append(f"Table: {len(self.table):,} molecules, columns {', '.join(self.table.columns)}")
         return report(self.log, facts)

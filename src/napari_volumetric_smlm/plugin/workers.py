@@ -110,6 +110,7 @@ class Job(QObject):
     """One job at a time for one widget; the widget hears `ticked`, then `ended` exactly once.
 
     State : idle -> running -> (stopping ->) done or failed. `seconds` since the start.
+    patience_ms : how long a stop waits for the job's step to end before the GUI goes on without it.
     """
 
     ticked = Signal(object)
@@ -120,6 +121,7 @@ class Job(QObject):
         super().__init__(parent)
         self.state = State.IDLE
         self.started_at = 0.0
+        self.patience_ms = DROP_AFTER_MS
         self._run: _Run | None = None
 
     @property
@@ -150,13 +152,13 @@ class Job(QObject):
         self._run.worker.start()
 
     def stop(self) -> None:
-        """Ask the job to end at its next step; when it does not within a second, the GUI goes on without it."""
+        """Ask the job to end at its next step; when it does not in time, the GUI goes on without it."""
         run = self._run
         if run is None or self.state is not State.RUNNING:
             return
         self._change(State.STOPPING)
         run.stop.set()
-        QTimer.singleShot(DROP_AFTER_MS, run.drop)
+        QTimer.singleShot(self.patience_ms, run.drop)
 
     def abandon(self) -> None:
         """Stop without a word: the widget or the viewer goes away."""

@@ -9,9 +9,11 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QApplication, QHBoxLayout, QPushButton, QWidget
 
 from ...errors import SmlmError
-from ..calls import calibrate_in_python, instrument_file, on_command_line, reconstruct_in_python, source_paths
+from ..calls import calibrate_in_python, instrument_file, on_command_line, reconstruct_in_python, source_paths, train_in_python
 from ..session import Session
 from ..settings import preferences
+
+WRITERS: dict[str, Callable[..., str]] = {"reconstruct": reconstruct_in_python, "calibrate": calibrate_in_python, "train": train_in_python}
 
 
 class CallsBar(QWidget):
@@ -40,7 +42,7 @@ class CallsBar(QWidget):
         self.set_call(None)
 
     def set_call(self, call: Callable[[], tuple[Any, Any, Any, Any]] | None) -> None:
-        """Know what the button does: returns (stack, instrument, plan, the file of the instrument or None)."""
+        """Know what the button does: returns (stack or None, instrument, plan, the file of the instrument or None)."""
         self._call = call
         for button in (self.python_button, self.command_button):
             button.setEnabled(call is not None)
@@ -56,12 +58,11 @@ class CallsBar(QWidget):
         if self._call is None:
             raise SmlmError("Choose images and an instrument first")
         stack, instrument, plan, path = self._call()
-        paths = source_paths(stack)
+        paths = source_paths(stack) if stack is not None else []
         place = instrument_file(instrument, path, preferences().work_folder)
         if not python:
             return on_command_line(self.verb, paths, place, plan, self.output)
-        write = reconstruct_in_python if self.verb == "reconstruct" else calibrate_in_python
-        return write(paths, place, plan, self.output)
+        return WRITERS[self.verb](paths, place, plan, self.output)
 
     def copy(self, python: bool) -> None:
         """Put the call on the clipboard."""

@@ -22,18 +22,21 @@ class JobPanel(QWidget):
     ----------
     title
         What the button says ("Reconstruct"), also the name in the activity dock.
+    stop_tip
+        What the button does while the job runs.
     """
 
     clicked = Signal()
     ticked = Signal(object)
     ended = Signal(object)
 
-    def __init__(self, title: str, log: Log, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.title, self.log = title, log
+    def __init__(self, title: str, log: Log, stop_tip: str = "Stop and keep what has been found so far") -> None:
+        super().__init__()
+        self.title, self.log, self.stop_tip = title, log, stop_tip
         self.job = Job(self)
         self._reason = ""
-        self._stage: tuple[str, float] = ("", 0.0)
+        # name of the stage, when it began, and how much was done then: a training goes on in the middle
+        self._stage: tuple[str, float, int] = ("", 0.0, 0)
         self._dock_bar: Any = None
         self.button = QPushButton(title)
         self.button.setObjectName("run")
@@ -76,7 +79,7 @@ class JobPanel(QWidget):
 
     def run(self, begin: Callable[[], Recipe]) -> None:
         """Start a recipe; `begin` imports and calls it in the worker's thread."""
-        self._stage = ("", 0.0)
+        self._stage = ("", 0.0, 0)
         self._hide_error()
         self.bar.setRange(0, 0)
         self.bar.show()
@@ -117,7 +120,7 @@ class JobPanel(QWidget):
 
     def _show_progress(self, progress: Progress) -> None:
         if progress.stage != self._stage[0]:
-            self._stage = (progress.stage, self.job.seconds)
+            self._stage = (progress.stage, self.job.seconds, max(0, progress.done - 1))
             self.log.add(f"{self.title}: {progress.message or progress.stage}")
         self.bar.setRange(0, progress.total)
         self.bar.setValue(progress.done)
@@ -131,9 +134,10 @@ class JobPanel(QWidget):
 
     def _rate(self, progress: Progress) -> str:
         seconds = self.job.seconds - self._stage[1]
-        if progress.done < 1 or seconds < 0.5:
+        done = progress.done - self._stage[2]
+        if done < 1 or seconds < 0.5:
             return ""
-        rate = progress.done / seconds
+        rate = done / seconds
         left = (progress.total - progress.done) / rate
         speed = f"{rate:.1f} a second" if rate >= 1 else f"{1 / rate:.1f} s each"
         return f" · {speed} · {spell_seconds(left)} left"
@@ -155,7 +159,7 @@ class JobPanel(QWidget):
         self.button.setText({State.RUNNING: "Stop", State.STOPPING: "Stopping ..."}.get(state, self.title))
         enabled = state is State.RUNNING or (state is not State.STOPPING and not self._reason)
         self.button.setEnabled(enabled)
-        tips = {State.RUNNING: "Stop and keep what has been found so far", State.STOPPING: "Waiting for the current step to end"}
+        tips = {State.RUNNING: self.stop_tip, State.STOPPING: "Waiting for the current step to end"}
         self.button.setToolTip(tips.get(state, self._reason or f"{self.title} (Ctrl+Return)"))
 
     def close_job(self) -> None:

@@ -18,9 +18,11 @@ class PresetBar(QWidget):
     """Load, save and reset the settings of a form.
 
     defaults : what Reset goes back to; None clears nothing that is required.
+    loaded : the plan that the form was set to, for what of it stands elsewhere.
     """
 
     failed = Signal(object)
+    loaded = Signal(object)
 
     def __init__(self, session: Session, form: PlanForm, defaults: Noun | None) -> None:
         super().__init__()
@@ -43,7 +45,7 @@ class PresetBar(QWidget):
     def load(self, path: str | Path) -> None:
         """Load settings; an error is told by `failed` and changes nothing."""
         try:
-            self.form.set_plan(read_noun(path, self.form.noun))
+            self._take(read_noun(path, self.form.noun))
         except SmlmError as error:
             self.failed.emit(error)
 
@@ -57,7 +59,11 @@ class PresetBar(QWidget):
     def reset(self) -> None:
         """Go back to the defaults."""
         if self.defaults is not None:
-            self.form.set_plan(self.defaults)
+            self._take(self.defaults)
+
+    def _take(self, plan: Noun) -> None:
+        self.form.set_plan(plan)
+        self.loaded.emit(plan)
 
     def _ask_load(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Load settings", self.session.memory.folder("presets"), "Settings (*.json)")

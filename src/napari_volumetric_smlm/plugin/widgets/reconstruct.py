@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtGui import QKeySequence, QShortcut
@@ -26,6 +27,7 @@ from .frames import StackBox
 from .importing import Importer
 from .job import JobPanel, JobWidget
 from .log import LogPanel
+from .models import ModelPicker
 from .molecules import MoleculeTable
 from .pickers import InstrumentPicker
 from .presets import PresetBar
@@ -57,6 +59,7 @@ class ReconstructWidget(JobWidget):
         self.steps = StepsBar(self.session, "Reconstruct")
         self.frames = StackBox(self.session, "frames", self.importer.ask)
         self.instrument = InstrumentPicker(self.session, example_instruments())
+        self.model = ModelPicker(self.session)
         self.panel = JobPanel("Reconstruct", self.session.log)
         self.warning = QLabel()
         self.warning.setWordWrap(True)
@@ -97,6 +100,8 @@ class ReconstructWidget(JobWidget):
             self.frames,
             QLabel("Instrument"),
             self.instrument,
+            QLabel("Model"),
+            self.model,
             self.warning,
             self.panel,
             self.views,
@@ -117,6 +122,8 @@ class ReconstructWidget(JobWidget):
         self.frames.picked.connect(self._on_source)
         self.link(self.session.instrument_changed, self._on_source)
         self.link(self.session.table_changed, self._on_table)
+        self.link(self.session.model_changed, self._on_form)
+        self.presets.loaded.connect(lambda plan: self.session.choose_model(Path(plan.model) if plan.model else None))
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
         self.panel.ticked.connect(self._collect)
@@ -124,7 +131,7 @@ class ReconstructWidget(JobWidget):
         self.stream.counted.connect(lambda count: self.molecules.count.setText(f"{count:,} molecules so far"))
         self.panel.ended.connect(self._on_end)
         self.finisher.ended.connect(self._on_finished)
-        for source in (self.instrument, self.importer, self.presets, self.share):
+        for source in (self.instrument, self.model, self.importer, self.presets, self.share):
             source.failed.connect(self.panel.show_error)
         self.share.told.connect(self.panel.say)
         self.region_button.clicked.connect(self.take_region)
@@ -141,9 +148,8 @@ class ReconstructWidget(JobWidget):
     def run(self) -> None:
         """Start with what the form says."""
         try:
-            plan: ReconstructPlan = self.form.plan()
+            stack, instrument, plan = self._call()
             drawing: RenderPlan = self.drawing.plan()
-            stack, instrument = self.frames.stack(), self.session.instrument
         except SmlmError as error:
             self.panel.show_error(error)
             return
@@ -242,6 +248,7 @@ class ReconstructWidget(JobWidget):
             self.overlay.follow(layers, instrument.pixel_nm(), instrument.depth_range_nm)
             known = self.session.memory.recall_plan(ReconstructPlan, instrument.fingerprint)
             if known is not None and self._asked is None:
+                self.session.recall_model(known.model)
                 self.form.set_plan(known.model_copy(update={"first_frame": 0, "last_frame": None, "region_yx_px": None}))
         warnings = [*filter(None, [binding_warning()]), *self.frames.warnings()]
         self.warning.setText("\n".join(f"⚠ {words}" for words in warnings[:3]))
@@ -250,8 +257,9 @@ class ReconstructWidget(JobWidget):
         self._on_form()
 
     def _on_form(self) -> None:
+        self.form.set_value("model", None if self.session.model is None else str(self.session.model))
         no_instrument = "" if self.session.instrument is not None else "Choose an instrument, or calibrate one first"
-        reason = self.frames.problem() or no_instrument or self.form.problem or self.drawing.problem
+        reason = self.frames.problem() or no_instrument or self.form.problem or self.drawing.problem or self.model.problem
         self.panel.set_reason(reason)
         self.share.calls.set_call(None if reason else lambda: (*self._call(), self.session.instrument_path))
         self.preview.allow(not reason)

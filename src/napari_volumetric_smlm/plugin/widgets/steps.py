@@ -8,34 +8,39 @@ from ..session import Session
 
 
 class StepsBar(QWidget):
-    """Calibrate -> Reconstruct, each with a mark: done, or what is missing in its tooltip."""
+    """Calibrate -> Train -> Reconstruct, each with a mark: done, or what is missing in its tooltip."""
 
     def __init__(self, session: Session, here: str) -> None:
         super().__init__()
         self.session = session
-        self.calibrate, self.reconstruct = QLabel(), QLabel()
+        self.calibrate, self.train, self.reconstruct = QLabel(), QLabel(), QLabel()
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        for part in (self.calibrate, QLabel("→"), self.reconstruct):
+        row.setSpacing(3)
+        for part in (self.calibrate, QLabel("→"), self.train, QLabel("→"), self.reconstruct):
             row.addWidget(part)
         row.addStretch(1)
         self._here = here
-        for signal in (session.instrument_changed, session.calibration_changed, session.table_changed):
+        for signal in (session.instrument_changed, session.calibration_changed, session.table_changed, session.model_changed):
             signal.connect(self._show)
         self._show()
 
     def _show(self) -> None:
         instrument, table = self.session.instrument, self.session.table
         if instrument is None:
-            self._write(self.calibrate, "1 Calibrate", "○", "Missing: choose an instrument or calibrate one")
+            self._write(self.calibrate, "Calibrate", "○", "Missing: choose an instrument or calibrate one")
         elif instrument.calibration is None:
-            self._write(self.calibrate, "1 Calibrate", "◐", "An instrument is chosen; it was not calibrated with beads")
+            self._write(self.calibrate, "Calibrate", "◐", "An instrument is chosen; it was not calibrated with beads")
         else:
-            self._write(self.calibrate, "1 Calibrate", "✓", "Done: the instrument is calibrated")
+            self._write(self.calibrate, "Calibrate", "✓", "Done: the instrument is calibrated")
+        if self.session.model is None:
+            self._write(self.train, "Train", "○", "May be left out: a trained model finds more where images overlap")
+        else:
+            self._write(self.train, "Train", "✓", f"Done: the model {self.session.model.stem} is chosen")
         if table is None:
-            self._write(self.reconstruct, "2 Reconstruct", "○", "Missing: no molecules found yet")
+            self._write(self.reconstruct, "Reconstruct", "○", "Missing: no molecules found yet")
         else:
-            self._write(self.reconstruct, "2 Reconstruct", "✓", f"Done: {len(table):,} molecules")
+            self._write(self.reconstruct, "Reconstruct", "✓", f"Done: {len(table):,} molecules")
 
     def _write(self, label: QLabel, name: str, mark: str, words: str) -> None:
         text = f"{mark} {name}"

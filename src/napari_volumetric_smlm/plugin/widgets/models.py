@@ -1,0 +1,158 @@
+"""Which trained model a reconstruction uses: a box, the model's card in words, and a warning where it does not fit."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ...domain.instrument import Instrument
+from ...domain.runs import ModelCard
+from ...errors import SmlmError
+from ...io.models import check_fit, list_models, read_model_card
+from ..calls import changed_fields
+from ..forms import label_of, write_value
+from ..session import Session
+from ..settings import preferences
+from ..training import models_folder
+
+NO_MODEL = "No model (search)"
+FILTER = "Models (*.safetensors)"
+
+
+class FreshBox(QComboBox):
+    """A box that is filled anew before it opens: models may have been trained elsewhere in the meantime."""
+
+    opening = Signal()
+
+    def showPopup(self) -> None:  # noqa: N802
+        """Ask for new content, then open."""
+        self.opening.emit()
+        super().showPopup()
+
+
+class ModelPicker(QWidget):
+    """A box with the models of our folder, a button for any other, and what the chosen one is.
+
+    failed : an error to show. problem : why the chosen model cannot be used, in words; empty when it can.
+    """
+
+    failed = Signal(object)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self.problem = ""
+        self._places: list[Path] = []
+        self.box = FreshBox()
+        self.box.setAccessibleName("Model")
+        self.box.setToolTip("<qt>A trained network finds more where images overlap; without one molecules are searched for.</qt>")
+        self.box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.box.setMinimumContentsLength(12)
+        self.open_button = QPushButton("Open...")
+        self.open_button.setToolTip("<qt>Choose a model (.safetensors) that lies elsewhere; its card must lie beside it.</qt>")
+        self.facts = QLabel()
+        self.warning = QLabel()
+        row = QHBoxLayout()
+        row.addWidget(self.box, 1)
+        row.addWidget(self.open_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        for label in (self.facts, self.warning):
+            label.setWordWrap(True)
+            layout.addWidget(label)
+        self.box.opening.connect(self.refresh)
+        self.box.activated.connect(self._on_activated)
+        self.open_button.clicked.connect(self.ask)
+        session.model_changed.connect(self.refresh)
+        session.instrument_changed.connect(self._judge)
+        self.refresh()
+
+    def load(self, path: str | Path) -> bool:
+        """Take a model for the next reconstruction; an error is told by `failed`."""
+        try:
+            read_model_card(path)
+        except SmlmError as error:
+            self.failed.emit(error)
+            return False
+        self.session.choose_model(Path(path))
+        return True
+
+    def ask(self) -> None:
+        """Let the user choose a file."""
+        path, _ = QFileDialog.getOpenFileName(self, "Open a model", self.session.memory.folder("model"), FILTER)
+        if path and self.load(path):
+            self.session.memory.store_folder("model", path)
+
+    def refresh(self) -> None:
+        """Look into the folder again and show what is chosen."""
+        chosen = self.session.model
+        models = list_models(models_folder(preferences()))
+        self._places = [*models, *([chosen] if chosen is not None and chosen not in models else [])]
+        self.box.clear()
+        self.box.addItem(NO_MODEL)
+        self.box.setItemData(0, "Molecules are searched for with the PSF, without training", Qt.ItemDataRole.ToolTipRole)
+        for number, place in enumerate(self._places, 1):
+            self.box.addItem(place.stem)
+            tip = f"<qt>{html.escape(card_words(models[place]))}</qt>" if place in models else str(place)
+            self.box.setItemData(number, tip, Qt.ItemDataRole.ToolTipRole)
+        self.box.setCurrentIndex(0 if chosen is None else 1 + self._places.index(chosen))
+        self._judge()
+
+    def _on_activated(self, index: int) -> None:
+        if index < 1:
+            self.session.choose_model(None)
+        elif not self.load(self._places[index - 1]):
+            self.refresh()
+
+    def _judge(self) -> None:
+        place, instrument = self.session.model, self.session.instrument
+        self.problem, doubt, words, tip = "", "", "", ""
+        if place is not None:
+            try:
+                card = read_model_card(place)
+                words, tip = card_words(card), card_tooltip(card, place)
+                if instrument is not None:
+                    doubt = doubt_about(card, instrument)
+                    check_fit(card, instrument, place.name)
+            except SmlmError as error:
+                self.problem = str(error)
+        for label, text in ((self.facts, words), (self.warning, self.problem or doubt)):
+            label.setText(f"⚠ {text}" if text and label is self.warning else text)
+            label.setVisible(bool(text))
+        self.facts.setToolTip(tip)
+
+
+def card_words(card: ModelCard) -> str:
+    """Say in a few words what a model is and how well it did."""
+    units = card.units
+    place = f"z {units['low_nm']:g} to {units['high_nm']:g} nm · " if {"low_nm", "high_nm"} <= set(units) else ""
+    return f"For {card.instrument} · {place}{card.frames_seen:,} frames seen{accuracy_words(card)}"
+
+
+def accuracy_words(card: ModelCard) -> str:
+    """Say how well a model did on frames that its training never saw; empty when nobody tested it."""
+    names = {"jaccard": "Jaccard {:.2f}", "rmse_lateral_nm": "{:.0f} nm lateral", "rmse_axial_nm": "{:.0f} nm axial"}
+    told = [words.format(card.accuracy[name]) for name, words in names.items() if name in card.accuracy]
+    return f" · {', '.join(told)} (network alone, {card.tested_frames} unseen frames)" if told else ""
+
+
+def doubt_about(card: ModelCard, instrument: Instrument) -> str:
+    """Say why a model that can be used may still be the wrong one."""
+    if card.instrument_fingerprint == instrument.fingerprint:
+        return ""
+    return (
+        f"this model was trained for {card.instrument!r} as it was then, not for the instrument chosen now: it may miss molecules; "
+        "try it on a frame, or train one for this instrument"
+    )
+
+
+def card_tooltip(card: ModelCard, place: Path) -> str:
+    """Return the whole card as a tooltip."""
+    lines = [str(place), f"Instrument: {card.instrument}, fingerprint {card.instrument_fingerprint}"]
+    lines += [f"{label_of(name)}: {write_value(value)}" for name, value in changed_fields(card.plan).items()]
+    lines += [f"{name} {number}" for name, number in card.versions.items()]
+    return "<qt>" + "<br>".join(html.escape(line) for line in [*lines, *filter(None, [card.command])]) + "</qt>"

@@ -1,0 +1,453 @@
+"""The Train widget, the model picker, and what happens to a training that is stopped; with a recipe that takes milliseconds."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+
+from napari_volumetric_smlm.domain.plans import ReconstructPlan, TrainPlan
+from napari_volumetric_smlm.domain.runs import ModelCard, Progress, TrainedModel
+from napari_volumetric_smlm.errors import OutputError
+from napari_volumetric_smlm.io.instruments import load_instrument
+from napari_volumetric_smlm.io.models import card_path, checkpoint_path, read_model_card, write_model_weights
+from napari_volumetric_smlm.plugin import training
+from napari_volumetric_smlm.plugin.actions import TRAIN, open_widget
+from napari_volumetric_smlm.plugin.settings import preferences
+from napari_volumetric_smlm.plugin.widgets.models import NO_MODEL, ModelPicker
+
+STEPS = 6
+WEIGHTS = {"w": np.ones(3, np.float32)}
+
+
+def card_for(microscope, plan=None, **more):
+    low, high = microscope.depth_range_nm
+    facts = {
+        "architecture": {"channels": 4},
+        "units": {"low_nm": low, "high_nm": high, "pixel_nm": microscope.pixel_nm(), "photons": 5000.0},
+        "window_px": 13,
+        "ground_px": 120.0,
+        "instrument": microscope.name,
+        "instrument_fingerprint": microscope.fingerprint,
+        "plan": plan or TrainPlan(),
+        "frames_seen": 48,
+        "tested_frames": 32,
+        "accuracy": {"jaccard": 0.91, "rmse_lateral_nm": 20.2, "rmse_axial_nm": 31.7},
+    }
+    return ModelCard(**{**facts, **more})
+
+
+def keep_model(microscope, place, **more):
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return write_model_weights(WEIGHTS, card_for(microscope, **more).model_dump(mode="json"), place)
+
+
+class FakeTrain:
+    """Stands for recipes.train: six steps; a stop writes a checkpoint, and the next call goes on from it."""
+
+    def __init__(self):
+        self.calls = []
+        self.began_at = []
+        self.permits = threading.Semaphore(1_000_000)
+        self.error = None
+
+    def hold(self, after):
+        self.permits = threading.Semaphore(after)
+
+    def allow(self):
+        for _ in range(100):
+            self.permits.release()
+
+    def train(self, instrument, plan, checkpoint=None, command=""):
+        self.calls.append((instrument, plan, checkpoint, command))
+        kept = training.kept_training(checkpoint.with_name(checkpoint.name.replace(".checkpoint", "")))
+        done = kept.steps if kept else 0
+        self.began_at.append(done)
+        curve = list(kept.curve) if kept else []
+        try:
+            yield Progress(stage="prepare", message="Computing the point-spread function")
+            while done < STEPS:
+                while not self.permits.acquire(timeout=0.02):
+                    yield Progress(stage="prepare")
+                if self.error is not None:
+                    raise self.error
+                done += 1
+                curve.append({"count": 5.0 / done, "position": 30.0 / done})
+                yield Progress(stage="train", done=done, total=STEPS, numbers={**curve[-1], "loss": 35.0 / done})
+        except GeneratorExit:
+            if done:
+                write_model_weights(WEIGHTS, {"checkpoint_of": {}, "steps_done": done, "curve": curve}, checkpoint)
+            raise
+        return TrainedModel(weights=WEIGHTS, card=card_for(instrument, plan, command=command), curve={}, complete=True, seconds=1.0)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    from napari_volumetric_smlm.plugin import workers
+
+    fake = FakeTrain()
+    module = types.ModuleType("napari_volumetric_smlm.recipes.train")
+    module.train = fake.train
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(workers, "TICK_SECONDS", 0.0)
+    monkeypatch.setattr(training, "prepare_engine", lambda chosen: None)
+    return fake
+
+
+@pytest.fixture
+def trainer(viewer, fake, movie, qtbot):
+    opened = open_widget(viewer, TRAIN)
+    opened.instrument.load(movie.parent / "toy.json")
+    yield opened
+    fake.allow()
+    opened.leave()
+    qtbot.wait_until(lambda: not training._UNDER_WAY, timeout=5000)
+
+
+def run(trainer, qtbot):
+    with qtbot.wait_signal(trainer.panel.ended, timeout=20000) as ended:
+        trainer.panel.button.click()
+    return ended.args[0]
+
+
+def stop_after(trainer, fake, qtbot, steps):
+    fake.hold(steps)
+    trainer.panel.button.click()
+    qtbot.wait_until(lambda: trainer.curve.steps[-1:] == [steps], timeout=10000)
+    with qtbot.wait_signal(trainer.panel.ended, timeout=10000) as ended:
+        trainer.panel.button.click()
+    return ended.args[0]
+
+
+def models_folder():
+    return training.models_folder(preferences())
+
+
+def test_one_click_trains_a_model_that_is_written_with_its_card_and_chosen(trainer, qtbot, fake, toy_instrument):
+    trainer.first.editors["photons"].setText("3000, 9000")
+    trainer.others.editors["seed"].setText("7")
+    assert run(trainer, qtbot).kind == "done"
+    instrument, plan, _, command = fake.calls[0]
+    assert instrument == toy_instrument
+    assert plan == TrainPlan(photons=(3000, 9000), seed=7)
+    place = models_folder() / "toy.safetensors"
+    assert trainer.session.model == place
+    assert read_model_card(place).plan == plan
+    assert command.startswith("vsmlm train --instrument ")
+    assert "--photons 3000 9000 --seed 7" in command
+    assert not checkpoint_path(place).exists()
+    assert "Jaccard 0.91, 20 nm lateral, 32 nm axial" in trainer.verdict.text()
+    assert "✓" in trainer.steps.train.text()
+
+
+def test_the_button_says_what_is_missing(viewer, fake):
+    trainer = open_widget(viewer, TRAIN)
+    assert not trainer.panel.button.isEnabled()
+    assert "Choose an instrument" in trainer.panel.button.toolTip()
+    trainer.leave()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "Give the model a name"),
+        ("  ", "Give the model a name"),
+        ("a/b", "neither a plain name"),
+        ("a.checkpoint", "stopped trainings"),
+    ],
+)
+def test_what_is_no_name_is_refused_in_words(trainer, name, words):
+    trainer.name.setText(name)
+    assert not trainer.panel.button.isEnabled()
+    assert words in trainer.panel.button.toolTip()
+
+
+def test_settings_of_both_halves_are_checked_together(trainer):
+    trainer.first.editors["photons"].setText("100, 500")
+    trainer.others.editors["least_photons"].setText("800")
+    assert not trainer.panel.button.isEnabled()
+    assert "least_photons 800 is not below the highest photons 500" in trainer.panel.button.toolTip()
+    trainer.first.editors["photons"].setText("100, 5000")
+    assert trainer.panel.button.isEnabled()
+
+
+def test_the_loss_is_drawn_while_it_trains(trainer, qtbot, fake):
+    assert not trainer.curve.isVisibleTo(trainer)
+    fake.hold(3)
+    trainer.panel.button.click()
+    qtbot.wait_until(lambda: trainer.curve.steps == [1, 2, 3], timeout=10000)
+    assert trainer.curve.isVisibleTo(trainer)
+    assert trainer.curve.lines["loss"] == [35.0, 17.5, 35.0 / 3]
+    assert "loss 11.67 · 3 of 6" in trainer.panel.message.text() or "prepare" in trainer.panel.message.text()
+    assert trainer.panel.button.text() == "Stop"
+
+
+def test_stop_keeps_what_was_learned_and_train_goes_on_from_there(trainer, qtbot, fake):
+    assert stop_after(trainer, fake, qtbot, 4).kind == "stopped"
+    place = models_folder() / "toy.safetensors"
+    assert checkpoint_path(place).is_file()
+    assert not place.exists()
+    assert trainer.session.model is None
+    assert "step 4 is kept, Train goes on from it" in trainer.panel.message.text()
+    assert "A stopped training of this name is kept (step 4)" in trainer.name_words.text()
+    fake.allow()
+    assert run(trainer, qtbot).kind == "done"
+    assert fake.began_at == [0, 4]
+    assert trainer.curve.steps == [1, 2, 3, 4, 5, 6]
+    assert place.is_file()
+    assert not checkpoint_path(place).exists()
+    assert not card_path(checkpoint_path(place)).exists()
+
+
+def test_a_stop_before_the_first_step_keeps_nothing_and_says_so(trainer, qtbot, fake):
+    fake.hold(0)
+    trainer.panel.button.click()
+    qtbot.wait_until(lambda: bool(fake.calls), timeout=10000)
+    with qtbot.wait_signal(trainer.panel.ended, timeout=10000):
+        trainer.panel.button.click()
+    assert "before the first step was kept" in trainer.panel.message.text()
+
+
+def test_a_training_stopped_in_an_earlier_session_is_taken_up_with_its_name_and_settings(trainer, viewer, qtbot, fake, movie):
+    from napari_volumetric_smlm.plugin import session
+
+    trainer.name.setText("crowded")
+    trainer.first.editors["preset"].setCurrentText("standard")
+    stop_after(trainer, fake, qtbot, 2)
+    viewer.window.remove_dock_widget(trainer)
+    session._SESSIONS.pop(viewer)
+    again = open_widget(viewer, TRAIN)
+    again.instrument.load(movie.parent / "toy.json")
+    assert again.name.text() == "crowded"
+    assert again.others.plan().preset == again.first.plan().preset == "standard"
+    fake.allow()
+    assert run(again, qtbot).kind == "done"
+    assert fake.began_at == [0, 2]
+
+
+def test_begin_anew_forgets_the_stopped_training(trainer, qtbot, fake):
+    stop_after(trainer, fake, qtbot, 2)
+    assert trainer.anew_button.isVisibleTo(trainer)
+    trainer.anew_button.click()
+    assert not trainer.anew_button.isVisibleTo(trainer)
+    fake.allow()
+    run(trainer, qtbot)
+    assert fake.began_at == [0, 0]
+
+
+def test_a_finished_model_keeps_its_name_and_replacing_it_is_told(trainer, qtbot, fake, toy_instrument):
+    run(trainer, qtbot)
+    assert "There is a model of this name" in trainer.name_words.text()
+    assert training.suggested_name(toy_instrument, models_folder()) == "toy-2"
+
+
+def test_closing_the_dock_keeps_the_training(trainer, viewer, qtbot, fake):
+    fake.hold(3)
+    trainer.panel.button.click()
+    qtbot.wait_until(lambda: trainer.curve.steps[-1:] == [3], timeout=10000)
+    viewer.window.remove_dock_widget(trainer)
+    qtbot.wait_until(lambda: not training._UNDER_WAY, timeout=5000)
+    assert training.kept_training(models_folder() / "toy.safetensors").steps == 3
+
+
+def test_one_name_is_not_trained_twice_at_a_time(trainer, qtbot, fake):
+    training._UNDER_WAY.add(models_folder() / "toy.safetensors")
+    try:
+        assert run(trainer, qtbot).kind == "failed"
+    finally:
+        training._UNDER_WAY.clear()
+    assert "toy.safetensors is being trained already" in trainer.panel.message.text()
+    assert not fake.calls
+
+
+def test_too_little_memory_is_words(trainer, qtbot, fake):
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    fake.error = OutOfMemoryError("CUDA out of memory")
+    assert run(trainer, qtbot).kind == "failed"
+    assert "not enough memory for training frames of 80 x 80 pixels" in trainer.panel.message.text()
+
+
+def test_a_model_that_cannot_be_saved_is_words_and_the_training_is_kept(trainer, qtbot, fake, monkeypatch):
+    stop_after(trainer, fake, qtbot, 2)
+    fake.allow()
+
+    def full(*arguments):
+        raise OutputError("cannot write toy.safetensors: the disk is full")
+
+    monkeypatch.setattr(training, "write_model_weights", full)
+    assert run(trainer, qtbot).kind == "failed"
+    assert "the disk is full; the training is kept" in trainer.panel.message.text()
+    assert training.kept_training(models_folder() / "toy.safetensors").steps == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_at_a_stop_leaves_the_one_before(trainer, qtbot, fake, monkeypatch):
+    stop_after(trainer, fake, qtbot, 2)
+
+    def full(*arguments):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(sys.modules[__name__], "write_model_weights", full)
+    fake.hold(2)
+    trainer.panel.button.click()
+    qtbot.wait_until(lambda: trainer.curve.steps[-1:] == [4], timeout=10000)
+    with qtbot.wait_signal(trainer.panel.ended, timeout=10000) as ended:
+        trainer.panel.button.click()
+    assert ended.args[0].kind == "stopped"
+    assert "step 2 is kept" in trainer.panel.message.text()
+
+
+def test_the_copied_call_is_the_one_that_was_made(trainer, qtbot, toy_instrument):
+    trainer.others.editors["learning_rate"].setText("0.0003")
+    script = trainer.calls.text(python=True)
+    compile(script, "copied", "exec")
+    assert "TrainPlan(learning_rate=0.0003)" in script
+    assert load_instrument(script.split("load_instrument('")[1].split("'")[0]) == toy_instrument
+    assert "--learning-rate 0.0003 --output model.safetensors" in trainer.calls.text(python=False)
+
+
+def test_presets_set_both_halves(trainer, tmp_path):
+    trainer.first.editors["preset"].setCurrentText("full")
+    trainer.others.editors["seed"].setText("5")
+    trainer.presets.save(tmp_path / "mine.json")
+    trainer.presets.reset()
+    assert trainer.others.plan() == trainer.first.plan() == TrainPlan()
+    trainer.presets.load(tmp_path / "mine.json")
+    assert trainer.others.plan() == TrainPlan(preset="full", seed=5)
+    assert trainer.first.plan().preset == "full"
+
+
+def test_the_trained_model_is_what_reconstruct_and_its_preview_use_next(trainer, viewer, qtbot, movie, recipes):
+    viewer.open(str(movie), plugin="napari-volumetric-smlm")
+    run(trainer, qtbot)
+    trainer.next_button.click()
+    widget = viewer.window.dock_widgets["Reconstruct (Volumetric SMLM)"]
+    assert widget.model.box.currentText() == "toy"
+    assert "For toy · z 0 to 1000 nm · 48 frames seen · Jaccard 0.91" in widget.model.facts.text()
+    assert not widget.model.warning.isVisibleTo(widget)
+    asked = []
+    explain = sys.modules["napari_volumetric_smlm.recipes.reconstruct"].explain_frame
+    recipes_module = sys.modules["napari_volumetric_smlm.recipes.reconstruct"]
+    recipes_module.explain_frame = lambda *call: asked.append(call[2].model) or explain(*call)
+    widget.preview.switch.setChecked(True)
+    qtbot.wait_until(lambda: bool(recipes.explained) and not widget.preview.preview.job.busy, timeout=10000)
+    assert asked == [str(trainer.session.model)]
+    widget.preview.switch.setChecked(False)
+    with qtbot.wait_signal(widget.panel.ended, timeout=20000):
+        widget.panel.button.click()
+    qtbot.wait_until(lambda: not widget.finisher.busy, timeout=10000)
+    assert recipes.calls[0][2].model == str(trainer.session.model)
+    assert "model=" in widget.share.calls.text(python=True)
+    widget.leave()
+
+
+def test_the_models_of_the_folder_are_offered_and_none_is_the_default(widget, toy_instrument, qtbot, recipes):
+    keep_model(toy_instrument, models_folder() / "mine.safetensors")
+    keep_model(toy_instrument, checkpoint_path(models_folder() / "mine.safetensors"))
+    widget.model.box.opening.emit()
+    assert [widget.model.box.itemText(i) for i in range(widget.model.box.count())] == [NO_MODEL, "mine"]
+    assert widget._call()[2].model is None
+    widget.model.box.setCurrentIndex(1)
+    widget.model.box.activated.emit(1)
+    assert widget._call()[2].model == str(models_folder() / "mine.safetensors")
+    assert "fingerprint" in widget.model.facts.toolTip()
+    widget.model.box.activated.emit(0)
+    assert widget._call()[2].model is None
+
+
+def test_a_model_of_another_pixel_or_depth_range_is_told_and_not_run(widget, toy_instrument, tmp_path):
+    units = {"low_nm": 0.0, "high_nm": 4000.0, "pixel_nm": 110.0, "photons": 1.0}
+    place = keep_model(toy_instrument, tmp_path / "deep.safetensors", units=units, instrument="Tetrapod")
+    assert widget.model.load(place)
+    assert widget.model.box.currentText() == "deep"
+    assert "⚠ deep.safetensors was trained for 'Tetrapod' with high_nm 4000, the instrument 'toy' has 1000" in widget.model.warning.text()
+    assert not widget.panel.button.isEnabled()
+    assert "high_nm 4000" in widget.panel.button.toolTip()
+    widget.session.choose_model(None)
+    assert widget.panel.button.isEnabled()
+    assert not widget.model.warning.isVisibleTo(widget)
+
+
+def test_a_model_of_another_calibration_is_a_warning_only(widget, toy_instrument, tmp_path):
+    place = keep_model(toy_instrument, tmp_path / "old.safetensors", instrument_fingerprint="0" * 16)
+    widget.model.load(place)
+    assert "was trained for 'toy' as it was then" in widget.model.warning.text()
+    assert widget.panel.button.isEnabled()
+
+
+def test_a_model_that_is_gone_or_none_is_words(widget, toy_instrument, tmp_path):
+    assert not widget.model.load(tmp_path / "none.safetensors")
+    assert "there is no such file" in widget.panel.message.text()
+    assert widget.session.model is None
+    place = keep_model(toy_instrument, tmp_path / "here.safetensors")
+    widget.model.load(place)
+    place.unlink()
+    widget.model.refresh()
+    widget._on_form()
+    assert "there is no such file" in widget.model.warning.text()
+    assert not widget.panel.button.isEnabled()
+
+
+def test_settings_that_name_a_model_choose_it_and_are_saved_with_it(widget, toy_instrument, tmp_path):
+    place = keep_model(toy_instrument, tmp_path / "mine.safetensors")
+    widget.session.choose_model(place)
+    widget.presets.save(tmp_path / "with.json")
+    widget.presets.reset()
+    assert widget.session.model is None
+    widget.presets.load(tmp_path / "with.json")
+    assert widget.session.model == place
+
+
+def test_the_model_last_used_with_an_instrument_is_chosen_again_unless_the_user_chose(viewer, recipes, toy_instrument, movie, tmp_path):
+    from napari_volumetric_smlm.plugin.session import session_of
+
+    place = keep_model(toy_instrument, tmp_path / "mine.safetensors")
+    session = session_of(viewer)
+    session.memory.store_plan(ReconstructPlan(model=str(place)), toy_instrument.fingerprint)
+    widget = open_widget(viewer)
+    widget.instrument.load(movie.parent / "toy.json")
+    assert session.model == place
+    session.choose_model(None)
+    widget.instrument.load(movie.parent / "toy.json")
+    assert session.model is None
+    widget.leave()
+
+
+def test_two_pickers_of_one_session_agree(viewer, qtbot, toy_instrument):
+    from napari_volumetric_smlm.plugin.session import session_of
+
+    keep_model(toy_instrument, models_folder() / "a.safetensors")
+    pickers = [ModelPicker(session_of(viewer)) for _ in range(2)]
+    for picker in pickers:
+        qtbot.add_widget(picker)
+    pickers[0].box.activated.emit(1)
+    assert [picker.box.currentText() for picker in pickers] == ["a", "a"]
+
+
+def test_a_long_curve_stays_short_and_bad_numbers_draw(qtbot):
+    from napari_volumetric_smlm.plugin.widgets.curve import MOST_POINTS, LossCurve
+
+    curve = LossCurve()
+    qtbot.add_widget(curve)
+    for step in range(1, 5000):
+        curve.add(step, {"count": 1.0, "loss": float("nan") if step == 4000 else 1e4 / step})
+    assert MOST_POINTS // 2 <= len(curve.steps) <= MOST_POINTS
+    assert curve.steps[-1] >= 4990
+    assert curve.limits()[1] < 1e3
+    curve.resize(320, 150)
+    assert not curve.grab().isNull()
+
+
+def test_the_widgets_load_without_torch():
+    import subprocess
+
+    code = (
+        "import sys, napari_volumetric_smlm.plugin.widgets.train, napari_volumetric_smlm.plugin.widgets.models\n"
+        "print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.strip() == "[]"
