@@ -208,7 +208,7 @@ def test_a_stop_before_the_first_step_keeps_nothing_and_says_so(trainer, qtbot, 
     qtbot.wait_until(lambda: bool(fake.calls), timeout=10000)
     with qtbot.wait_signal(trainer.panel.ended, timeout=10000):
         trainer.panel.button.click()
-    assert "before the first step was kept" in trainer.panel.message.text()
+    assert "nothing was kept yet" in trainer.panel.message.text()
 
 
 def test_a_training_stopped_in_an_earlier_session_is_taken_up_with_its_name_and_settings(trainer, viewer, qtbot, fake, movie):
@@ -366,7 +366,7 @@ def test_a_model_of_another_pixel_or_depth_range_is_told_and_not_run(widget, toy
     assert widget.model.box.currentText() == "deep"
     assert "⚠ deep.safetensors was trained for 'Tetrapod' with high_nm 4000, the instrument 'toy' has 1000" in widget.model.warning.text()
     assert not widget.panel.button.isEnabled()
-    assert "high_nm 4000" in widget.panel.button.toolTip()
+    assert "The model does not fit the instrument: choose another one, or none" in widget.panel.button.toolTip()
     widget.session.choose_model(None)
     assert widget.panel.button.isEnabled()
     assert not widget.model.warning.isVisibleTo(widget)

@@ -161,7 +161,7 @@ def check_fit(card: ModelCard, instrument: Instrument, path: str | os.PathLike[s
         if not np.isclose(card.units[name], value, rtol=0.002, atol=0.5):
             raise ModelError(
                 f"{path} was trained for {card.instrument!r} with {name} {card.units[name]:g}, the instrument {instrument.name!r} has "
-                f"{value:g}: train a model for this instrument (vsmlm train), or leave the model empty"
+                f"{value:g}: train a model for this instrument, or leave the model out"
             )
 
 

@@ -40,7 +40,8 @@ def open_widget(viewer: Any, name: str = RECONSTRUCT) -> Any:
     widget = viewer.window.dock_widgets.get(title)
     if widget is None:
         widget = WIDGETS[name]()(viewer)
-        viewer.window.add_dock_widget(widget, name=title, area="right")
+        # one above the other there would be no room for either
+        viewer.window.add_dock_widget(widget, name=title, area="right", tabify=True)
     dock = widget
     while dock is not None and not isinstance(dock, QDockWidget):
         dock = dock.parent()

@@ -61,7 +61,7 @@ class LossCurve(QWidget):
         values = values[np.isfinite(values)]
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
         spare = 0.05 * max(high - low, 1e-6)
-        return low - spare, high + spare
+        return 0.0 if 0 <= low < 0.2 * high else low - spare, high + spare
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         """Draw frame, lines, and their names."""
@@ -112,5 +112,5 @@ class LossCurve(QWidget):
             values = np.nan_to_num(np.array(self.lines[name]), nan=high, posinf=high, neginf=low)
             y = box.bottom() - (values - low) / (high - low) * box.height()
             painter.setClipRect(box)
-            painter.setPen(QPen(color, 2.0 if name == TOTAL else 1.2))
+            painter.setPen(QPen(color, 1.7 if name == TOTAL else 1.2))
             painter.drawPolyline(QPolygonF([QPointF(a, b) for a, b in zip(x, y, strict=True)]))

@@ -36,7 +36,7 @@ class FreshBox(QComboBox):
 class ModelPicker(QWidget):
     """A box with the models of our folder, a button for any other, and what the chosen one is.
 
-    failed : an error to show. problem : why the chosen model cannot be used, in words; empty when it can.
+    failed : an error to show. problem : that the chosen model cannot be used, in short; empty when it can. The warning says why.
     """
 
     failed = Signal(object)
@@ -110,7 +110,7 @@ class ModelPicker(QWidget):
 
     def _judge(self) -> None:
         place, instrument = self.session.model, self.session.instrument
-        self.problem, doubt, words, tip = "", "", "", ""
+        self.problem, trouble, doubt, words, tip = "", "", "", "", ""
         if place is not None:
             try:
                 card = read_model_card(place)
@@ -119,9 +119,11 @@ class ModelPicker(QWidget):
                     doubt = doubt_about(card, instrument)
                     check_fit(card, instrument, place.name)
             except SmlmError as error:
-                self.problem = str(error)
-        for label, text in ((self.facts, words), (self.warning, self.problem or doubt)):
-            label.setText(f"⚠ {text}" if text and label is self.warning else text)
+                trouble = str(error)
+                self.problem = f"The model {'does not fit the instrument' if words else 'cannot be read'}: choose another one, or none"
+        warning = f"⚠ {trouble or doubt}" if trouble or doubt else ""
+        for label, text in ((self.facts, words), (self.warning, warning)):
+            label.setText(text)
             label.setVisible(bool(text))
         self.facts.setToolTip(tip)
 

@@ -58,6 +58,7 @@ class TrainWidget(JobWidget):
         self.anew_button.setToolTip("<qt>Delete what the stopped training of this name has learned.</qt>")
         self.first = PlanForm(TrainPlan, FIRST_FIELDS)
         self.others = PlanForm(TrainPlan, OTHER_FIELDS)
+        self.others.editors["start_model"].setPlaceholderText("none")
         self.start_button = QPushButton("Choose start model...")
         self.start_button.setToolTip("<qt>Begin with a trained model instead of random weights; it must have the same preset.</qt>")
         self.presets = PresetBar(self.session, self.others, TrainPlan())
@@ -264,9 +265,7 @@ class TrainWidget(JobWidget):
         if outcome.kind == "stopped":
             kept = kept_training(self._place) if self._place is not None else None
             after = self.panel.message.text()
-            self.panel.say(
-                f"{after} · step {kept.steps:,} is kept, Train goes on from it" if kept else f"{after} · before the first step was kept"
-            )
+            self.panel.say(f"{after} · step {kept.steps:,} is kept, Train goes on from it" if kept else f"{after} · nothing was kept yet")
         elif outcome.kind == "done" and isinstance(outcome.value, Trained):
             self._take(outcome.value)
 
