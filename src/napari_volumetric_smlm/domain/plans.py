@@ -63,7 +63,9 @@ class ReconstructPlan(Noun):
         "lower finds dimmer molecules and more false ones.",
     )
     min_photons: float = Field(0.0, ge=0, description="Drop molecules with fewer detected photons.")
-    max_molecules_per_frame: PositiveInt = Field(500, le=20000, description="Stop adding molecules to a frame at this number.")
+    max_molecules_per_frame: PositiveInt = Field(
+        500, le=20000, description="Stop adding molecules to a frame (of a large one: to each of its parts) at this number."
+    )
     depth_step_nm: PositiveFloat | None = Field(None, description="Distance of the search depths in nm; empty = from the PSF.")
     window_px: PositiveInt | None = Field(None, ge=7, description="Side of the fit window in pixels; empty = from the PSF's footprint.")
     background_scale_px: PositiveFloat = Field(30.0, description="Smallest structure that the fitted background may follow, in pixels.")
