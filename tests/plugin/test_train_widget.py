@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
 import types
@@ -9,6 +10,8 @@ import types
 import numpy as np
 import pytest
 
+from napari_volumetric_smlm.cli import parser
+from napari_volumetric_smlm.cli.options import plan_from
 from napari_volumetric_smlm.domain.plans import ReconstructPlan, TrainPlan
 from napari_volumetric_smlm.domain.runs import ModelCard, Progress, TrainedModel
 from napari_volumetric_smlm.errors import OutputError
@@ -137,6 +140,7 @@ def test_one_click_trains_a_model_that_is_written_with_its_card_and_chosen(train
     assert trainer.session.model == place
     assert read_model_card(place).plan == plan
     assert command.startswith("vsmlm train --instrument ")
+    assert plan_from(parser().parse_args(shlex.split(command)[1:]), TrainPlan) == plan
     assert "--photons 3000 9000 --seed 7" in command
     assert not checkpoint_path(place).exists()
     assert "Jaccard 0.91, 20 nm lateral, 32 nm axial" in trainer.verdict.text()
