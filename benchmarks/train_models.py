@@ -19,7 +19,7 @@ from deepstorm3d import PEERS
 from instruments_of_peers import SETTINGS
 from napari_volumetric_smlm.domain.plans import TrainPlan
 from napari_volumetric_smlm.domain.runs import Progress
-from napari_volumetric_smlm.io.models import card_path, write_model_weights
+from napari_volumetric_smlm.io.models import card_path, checkpoint_path, write_model_weights
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.train import train
 
@@ -56,7 +56,7 @@ def main() -> int:
     plan = TrainPlan.model_validate(PLANS[chosen.setting].model_copy(update=asked).model_dump())
     place = chosen.output / f"{chosen.setting}.safetensors"
     chosen.output.mkdir(parents=True, exist_ok=True)
-    checkpoint = place.with_name(f"{chosen.setting}.checkpoint.safetensors")
+    checkpoint = checkpoint_path(place)
     told = [time.monotonic()]
 
     def tell(progress: Progress) -> None:

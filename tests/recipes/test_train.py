@@ -80,6 +80,16 @@ def test_stopped_and_begun_again_it_ends_with_the_same_model(toy_instrument, tmp
         np.testing.assert_array_equal(values, rest.weights[name])
 
 
+def test_a_stop_while_it_is_tested_keeps_the_finished_training(toy_instrument, tmp_path):
+    checkpoint = tmp_path / "toy.checkpoint.safetensors"
+    work = train(toy_instrument, PLAN, checkpoint)
+    next(progress for progress in work if progress.stage == "test")
+    work.close()
+    rest = finish(train(toy_instrument, PLAN, checkpoint))
+    for name, values in finish(train(toy_instrument, PLAN)).weights.items():
+        np.testing.assert_array_equal(values, rest.weights[name])
+
+
 def test_the_checkpoint_of_another_training_is_refused(toy_instrument, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "TELL_S", 0.0)
     checkpoint = tmp_path / "toy.checkpoint.safetensors"

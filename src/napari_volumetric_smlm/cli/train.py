@@ -10,7 +10,7 @@ from pathlib import Path
 from ..domain.plans import TrainPlan
 from ..errors import ModelError
 from ..io.instruments import load_instrument
-from ..io.models import card_path, write_model_weights
+from ..io.models import card_path, checkpoint_path, write_model_weights
 from .files import check_output, note
 from .options import add_plan, plan_from
 from .progress import Stopped, carry_out, duration
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     instrument = load_instrument(args.instrument)
     from ..recipes.train import train
 
-    checkpoint = args.output.with_name(f"{args.output.stem}.checkpoint.safetensors")
+    checkpoint = checkpoint_path(args.output)
     if checkpoint.is_file():
         note(args, f"going on from {checkpoint}")
     command = shlex.join(["vsmlm", *sys.argv[1:]])

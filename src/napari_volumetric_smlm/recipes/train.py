@@ -98,10 +98,12 @@ def train(
         curve = read_checkpoint(checkpoint, card, trainer)
     kept, told = time.perf_counter(), 0.0
     smooth: dict[str, float] = {}
+    for step in curve:
+        smooth = _followed(smooth, step)
     try:
         for step in trainer.run():
             curve.append(step)
-            smooth = {name: 0.95 * smooth.get(name, value) + 0.05 * value for name, value in step.losses.items()}
+            smooth = _followed(smooth, step)
             now = time.perf_counter()
             if checkpoint is not None and now - kept > CHECKPOINT_S:
                 write_checkpoint(checkpoint, card, trainer, curve)
@@ -109,13 +111,13 @@ def train(
             if now - told > TELL_S or step.number == total:
                 told = now
                 yield Progress(stage="train", done=step.number, total=total, numbers={**smooth, "loss": sum(smooth.values())})
+        yield Progress(stage="test", message="Testing on frames that it never saw")
+        accuracy = yield from _test(frames, trainer.average, preset)
     except GeneratorExit:
         # stopped; after an error the last good checkpoint stays
-        if checkpoint is not None and 0 < trainer.done < total:
+        if checkpoint is not None and trainer.done:
             write_checkpoint(checkpoint, card, trainer, curve)
         raise
-    yield Progress(stage="test", message="Testing on frames that it never saw")
-    accuracy = yield from _test(frames, trainer.average, preset)
     card = card.model_copy(update={"frames_seen": trainer.done * preset.batch, "accuracy": accuracy, "tested_frames": TEST_FRAMES})
     names = list(curve[0].losses) if curve else []
     return TrainedModel(
@@ -125,6 +127,11 @@ def train(
         complete=True,
         seconds=time.perf_counter() - started,
     )
+
+
+def _followed(smooth: dict[str, float], step: Step) -> dict[str, float]:
+    """Running mean of the parts of the loss."""
+    return {name: 0.95 * smooth.get(name, value) + 0.05 * value for name, value in step.losses.items()}
 
 
 def table_and_features(instrument: Instrument, plan: TrainPlan, shape_yx: tuple[int, int], depths: int) -> tuple[PsfTable, Features]:

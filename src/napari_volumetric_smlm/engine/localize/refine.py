@@ -25,12 +25,16 @@ NEAR = 0.8  # windows farther apart than this share of their side have only dark
 
 @dataclass
 class Linearized:
-    """Likelihood, gradient and Fisher matrix of every patch at the present state; parameters: molecules by patch, then background."""
+    """Likelihood, gradient and Fisher matrix of every patch at the present state; parameters: molecules by patch, then background.
+
+    damping_t : how far the last refinement had to damp its steps from here, None where none began here.
+    """
 
     likelihood_t: Tensor
     gradient_t: list[Tensor]
     fisher_t: list[Tensor]
     mean_tvyx: Tensor
+    damping_t: Tensor | None = None
 
 
 class Refiner:
@@ -114,9 +118,10 @@ class Refiner:
         -------
         The linearization at the final state, and whether each patch converged: the next step is below `tolerance` standard errors.
         """
-        damping = torch.full((len(patches.photons_tvyx),), 1e-3)
-        converged = torch.zeros(len(damping), dtype=torch.bool)
         here = self.linearize(patches, state) if here is None else here
+        # a step that was refused must not be tried again by the next call
+        damping = torch.full((len(patches.photons_tvyx),), 1e-3) if here.damping_t is None else here.damping_t
+        converged = torch.zeros(len(damping), dtype=torch.bool)
         for _ in range(iterations):
             steps, sizes = self._steps(here, damping)
             converged |= sizes < tolerance
@@ -133,6 +138,7 @@ class Refiner:
             elif bool(better.any()):
                 _take(state, trial, better)
                 here = _mixed(here, there, better)
+            here.damping_t = damping
         return here, converged
 
     def _steps(self, here: Linearized, damping: Tensor) -> tuple[list[Tensor], Tensor]:
