@@ -215,3 +215,10 @@ def test_a_model_of_another_pixel_or_depth_range_does_not_fit(full_card, toy_ins
     nameless = full_card.model_copy(update={"units": {"low_nm": 0.0}})
     with pytest.raises(ModelError, match="its units lack pixel_nm"):
         check_fit(nameless, toy_instrument, "toy.safetensors")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights are another matter on Windows")
+def test_a_model_can_be_read_by_whom_any_new_file_can_be_read(written, tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert written.stat().st_mode == plain.stat().st_mode

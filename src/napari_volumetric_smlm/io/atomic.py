@@ -31,11 +31,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=".part" + target.suffix, dir=target.parent)
         os.close(handle)
         part = Path(name)
-        # mkstemp makes files private; a result has the rights of any new file
+        yield part
+        # mkstemp and some writers make files private; a result has the rights of any new file
         umask = os.umask(0)
         os.umask(umask)
         part.chmod(0o666 & ~umask)
-        yield part
         part.replace(target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {_reason(error)}; nothing was changed") from error
