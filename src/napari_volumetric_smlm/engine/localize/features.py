@@ -23,7 +23,7 @@ class Features:
 
     Parameters
     ----------
-    depths : number of score maps; the outermost lie half a step inside the instrument's depth range.
+    depths : number of score maps, evenly spread; the outermost lie one step inside the table's depths.
     ground_px : smallest structure that the first guess of the background follows.
     blur_nm : blur of the molecules where the table has one to choose.
     """
@@ -33,11 +33,6 @@ class Features:
         # the filter leaves out the outermost planes
         self.filter = MatchedFilter(table, shape_yx, (high - low) / (depths + 1), blur_nm)
         self.ground = CosineBackground(shape_yx, padding(table.window_px), ground_px, table.device)
-
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return len(self.filter.z_nm) + EXTRA_CHANNELS
 
     def __call__(self, patches: Patches) -> Tensor:
         """Channels (T, depths + 2, y, x): scores in standard deviations and the first view's residual, both squeezed, and background."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ...errors import StackError
 LARGEST_FRAME_BYTES = 2**30
 
 
-class FrameArray:
+class FrameArray(ABC):
     """An array (t, y, x) on disk, in native byte order; `array[t, y, x]` reads what is asked for and returns a new array.
 
     t is a number, a slice, or a list of frames (numbers or booleans); y and x are numbers or slices. Safe to index from several threads.
@@ -90,9 +91,9 @@ class FrameArray:
             )
         return block
 
+    @abstractmethod
     def _read_frame(self, frame: int, low: int, high: int) -> NDArray[Any]:
         """Read rows low to high (excluded) of one frame, whole width."""
-        raise NotImplementedError
 
 
 class ContiguousFrames(FrameArray):
