@@ -13,11 +13,11 @@ from napari_volumetric_smlm.engine.assemble.score import score
 from napari_volumetric_smlm.engine.training import loop
 from napari_volumetric_smlm.errors import EngineError, ModelError
 from napari_volumetric_smlm.io.models import card_path, write_model_weights
-from napari_volumetric_smlm.recipes import finish
+from napari_volumetric_smlm.recipes import finish, train_lean
 from napari_volumetric_smlm.recipes import train as recipe
 from napari_volumetric_smlm.recipes.reconstruct import reconstruct
-from napari_volumetric_smlm.recipes.train import Preset, train
-from napari_volumetric_smlm.recipes.training_frames import TrainingFrames
+from napari_volumetric_smlm.recipes.train import train
+from napari_volumetric_smlm.recipes.train_lean import LeanFamily, Preset
 
 PLAN = TrainPlan(frame_count=24, frame_px=32, photons=(3000, 6000), density_per_um2=(0.1, 0.3), window_px=13, seed=4)
 
@@ -25,7 +25,7 @@ PLAN = TrainPlan(frame_count=24, frame_px=32, photons=(3000, 6000), density_per_
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Use a network and batches that take milliseconds."""
-    monkeypatch.setitem(recipe.PRESETS, "quick", Preset(40, 4, 5, 8, (1, 2)))
+    monkeypatch.setitem(train_lean.PRESETS, "quick", Preset(40, 4, 5, 8, (1, 2)))
     monkeypatch.setattr(recipe, "TEST_FRAMES", 4)
 
 
@@ -116,8 +116,7 @@ def test_ranges_that_contradict_themselves_are_told():
 
 
 def test_frames_are_what_the_plan_asks_for(toy_instrument):
-    table, features = recipe.table_and_features(toy_instrument, PLAN, (32, 32), 5)
-    frames = TrainingFrames(toy_instrument, PLAN, table, features)
+    frames = LeanFamily(toy_instrument, PLAN).frames
     channels, targets, emissions = frames.batch(50, 0)
     assert channels.shape == (50, 7, 32, 32)
     area_um2 = (32 * 0.11) ** 2
@@ -162,8 +161,8 @@ def test_weights_that_do_not_belong_to_the_card_are_refused(model, toy_instrumen
 
 
 def test_a_start_model_of_another_architecture_is_refused(model, toy_instrument, monkeypatch):
-    monkeypatch.setitem(recipe.PRESETS, "quick", Preset(40, 4, 5, 12, (1, 2)))
-    with pytest.raises(ModelError, match=r"has the architecture .* take the preset that made it"):
+    monkeypatch.setitem(train_lean.PRESETS, "quick", Preset(40, 4, 5, 12, (1, 2)))
+    with pytest.raises(ModelError, match=r"has the architecture localizer .* take the preset and architecture that made it"):
         finish(train(toy_instrument, PLAN.model_copy(update={"start_model": str(model)})))
 
 

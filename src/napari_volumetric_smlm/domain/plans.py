@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from .noun import Noun
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+UPSAMPLINGS = {"deepstorm3d": (4,), "autods3d": (1, 2, 4)}  # voxels per camera pixel of the published networks
 
 
 class CalibrationPlan(Noun):
@@ -114,6 +115,15 @@ class TrainPlan(Noun):
     preset: Literal["quick", "standard", "full"] = Field(
         "quick", description="How long: quick (laptop, about an hour), standard (a night, or minutes on a GPU) or full (GPU)."
     )
+    architecture: Literal["lean", "deepstorm3d", "autods3d"] = Field(
+        "lean", description="Ours (lean), or a published network with its own targets and losses, many times slower: DeepSTORM3D, AutoDS3D."
+    )
+    upsampling: PositiveInt | None = Field(
+        None, description="Voxels per camera pixel along rows and columns: 1, 2 or 4 for autods3d; empty = as published (4; autods3d: 1)."
+    )
+    depth_planes: PositiveInt | None = Field(
+        None, ge=2, le=512, description="Voxels along z of a published network; empty = as published (deepstorm3d: 121, autods3d: 81)."
+    )
     frame_count: PositiveInt | None = Field(None, description="Simulated frames to learn from; empty = what the preset says.")
     frame_px: PositiveInt = Field(80, ge=32, le=512, description="Side of a training frame in pixels.")
     density_per_um2: tuple[PositiveFloat, PositiveFloat] = Field(
@@ -141,6 +151,20 @@ class TrainPlan(Noun):
                 raise ValueError(f"{name} is ({low:g}, {high:g}): expected the lowest and then the highest value, neither below 0")
         if self.least_photons >= self.photons[1]:
             raise ValueError(f"least_photons {self.least_photons:g} is not below the highest photons {self.photons[1]:g}: nothing to find")
+        return self
+
+    @model_validator(mode="after")
+    def _voxels_belong_to_the_architecture(self) -> TrainPlan:
+        if self.architecture == "lean":
+            for name in ("upsampling", "depth_planes"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)}, but the architecture 'lean' has no voxels: leave {name} out, "
+                        "or choose deepstorm3d or autods3d"
+                    )
+        elif self.upsampling is not None and self.upsampling not in UPSAMPLINGS[self.architecture]:
+            known = " or ".join(map(str, UPSAMPLINGS[self.architecture]))
+            raise ValueError(f"upsampling is {self.upsampling}, but {self.architecture} knows {known} voxels per camera pixel only")
         return self
 
 

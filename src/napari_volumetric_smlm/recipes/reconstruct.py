@@ -16,7 +16,6 @@ from ..domain.instrument import Instrument
 from ..domain.molecules import Localizations
 from ..domain.plans import ReconstructPlan
 from ..domain.runs import FrameExplanation, Progress, Reconstruction
-from ..engine.localize.features import Features
 from ..engine.localize.findings import Findings
 from ..engine.localize.footprint import choose_depth_step, choose_window
 from ..engine.localize.localizer import Localizer, Rules
@@ -26,7 +25,7 @@ from ..engine.optics.table import PsfTable
 from .devices import chosen_device
 from .photons import Shares, check_cameras, detected_shares, frames_and_region, noise_floors, read_photons, to_device
 from .record import provenance
-from .trained import TrainedLocalizer, load_network
+from .trained import load_network, proposer
 
 # A round of fitting takes time in proportion to the patches' area; with this many pixels it stays well under a second,
 # which is how soon a cancel must act.
@@ -170,12 +169,7 @@ def prepare(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) -> J
         background_scale_px=plan.background_scale_px,
         fit_blur=plan.fit_blur,
     )
-    propose = None
-    if trained is not None:
-        network, card = trained
-        blur_nm = None if table.blur2_knots is None else float(table.blur2_knots.mean().sqrt())
-        features = Features(table, tiling.patch_yx, int(card.architecture["depths"]), card.ground_px, blur_nm)
-        propose = TrainedLocalizer(network, card, table, features)
+    propose = proposer(*trained, table, tiling.patch_yx) if trained else None
     localizer = Localizer(table, tiling.patch_yx, rules, propose)
     return Job(stack, instrument, plan, frames, region, noise_floors(stack, instrument, frames), shares, table, tiling, localizer)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import __version__
 from ..domain.instrument import Instrument
@@ -20,46 +18,43 @@ from ..domain.molecules import Localizations
 from ..domain.plans import EvaluatePlan, TrainPlan
 from ..domain.runs import ModelCard, Progress, TrainedModel
 from ..engine.assemble.score import score
-from ..engine.localize.features import EXTRA_CHANNELS, Features
-from ..engine.localize.footprint import choose_depth_step, choose_window
-from ..engine.networks.localizer import LocalizerNetwork
-from ..engine.optics.table import PsfTable
 from ..engine.training.loop import Step, Trainer
-from ..engine.training.losses import localizer_loss
 from ..errors import ModelError
-from .devices import chosen_device
-from .photons import detected_shares
+from .train_lean import LeanFamily
+from .train_voxels import VoxelFamily
 from .trained import build, load_network, weights_of
 from .training_checkpoint import read_checkpoint, write_checkpoint
 from .training_frames import TrainingFrames
 
-GROUND_PX = 120.0  # structure that the first guess of the background follows
-TEST_FRAMES, TEST_THRESHOLD = 32, 0.5
+TEST_FRAMES = 32
 CHECKPOINT_S, TELL_S = 120.0, 0.4
 
 
-@dataclass(frozen=True)
-class Preset:
-    """How long, and how large a network."""
+class Family(Protocol):
+    """What of a training depends on the architecture.
 
-    frames: int
+    kind, architecture, ground_px : as they stand in the card, from which `trained.build` makes the network.
+    frames : what it learns from; frame_count of them, `batch` a step.
+    """
+
+    kind: str
+    architecture: dict[str, Any]
+    ground_px: float
+    frames: TrainingFrames
+    frame_count: int
     batch: int
-    depths: int
-    width: int
-    dilations: tuple[int, ...]
 
+    def loss(self, network: nn.Module, k: int) -> dict[str, Tensor]:
+        """Parts of the loss for batch k."""
 
-PRESETS = {
-    "quick": Preset(36_000, 8, 24, 64, (1, 2, 4, 8, 4, 2, 1)),
-    "standard": Preset(200_000, 8, 24, 64, (1, 2, 4, 8, 4, 2, 1, 1)),
-    "full": Preset(1_000_000, 16, 32, 96, (1, 2, 4, 8, 1, 2, 4, 8, 4, 2, 1)),
-}
+    def find(self, network: nn.Module, channels: Tensor) -> tuple[Tensor, Tensor]:
+        """Frame (n) and place (n, 3) in nm of what the network finds alone."""
 
 
 def train(
     instrument: Instrument, plan: TrainPlan, checkpoint: Path | None = None, command: str = ""
 ) -> Generator[Progress, None, TrainedModel]:
-    """Train a localizer network.
+    """Train a network of the plan's architecture.
 
     Parameters
     ----------
@@ -78,21 +73,16 @@ def train(
         If the loss is not finite.
     ModelError
         If the start model does not fit, or the checkpoint belongs to something else.
+    PlanError
+        If the architecture cannot read what the instrument sees.
     """
     started = time.perf_counter()
     yield Progress(stage="prepare", message="Computing the point-spread function")
-    preset = PRESETS[plan.preset]
-    table, features = table_and_features(instrument, plan, (plan.frame_px, plan.frame_px), preset.depths)
-    frames = TrainingFrames(instrument, plan, table, features)
-    total = max(1, round((plan.frame_count or preset.frames) / preset.batch))
-    card = _card(instrument, plan, (preset, frames, table.window_px), command)
-    network = _first_network(card, plan, instrument).to(table.device)
-
-    def loss_of(net: torch.nn.Module, k: int) -> dict[str, Tensor]:
-        channels, targets, _ = frames.batch(preset.batch, k)
-        return localizer_loss(net(channels), targets)
-
-    trainer = Trainer(network, loss_of, total, plan.learning_rate)
+    family: Family = LeanFamily(instrument, plan) if plan.architecture == "lean" else VoxelFamily(instrument, plan)
+    total = max(1, round((plan.frame_count or family.frame_count) / family.batch))
+    card = _card(instrument, plan, family, command)
+    network = _first_network(card, plan, instrument).to(family.frames.table.device)
+    trainer = Trainer(network, family.loss, total, plan.learning_rate)
     curve: list[Step] = []
     if checkpoint is not None and checkpoint.is_file():
         curve = read_checkpoint(checkpoint, card, trainer)
@@ -112,13 +102,13 @@ def train(
                 told = now
                 yield Progress(stage="train", done=step.number, total=total, numbers={**smooth, "loss": sum(smooth.values())})
         yield Progress(stage="test", message="Testing on frames that it never saw")
-        accuracy = yield from _test(frames, trainer.average, preset)
+        accuracy = yield from _test(family, trainer.average)
     except GeneratorExit:
         # stopped; after an error the last good checkpoint stays
         if checkpoint is not None and trainer.done:
             write_checkpoint(checkpoint, card, trainer, curve)
         raise
-    card = card.model_copy(update={"frames_seen": trainer.done * preset.batch, "accuracy": accuracy, "tested_frames": TEST_FRAMES})
+    card = card.model_copy(update={"frames_seen": trainer.done * family.batch, "accuracy": accuracy, "tested_frames": TEST_FRAMES})
     names = list(curve[0].losses) if curve else []
     return TrainedModel(
         weights=weights_of(trainer.average),
@@ -134,76 +124,61 @@ def _followed(smooth: dict[str, float], step: Step) -> dict[str, float]:
     return {name: 0.95 * smooth.get(name, value) + 0.05 * value for name, value in step.losses.items()}
 
 
-def table_and_features(instrument: Instrument, plan: TrainPlan, shape_yx: tuple[int, int], depths: int) -> tuple[PsfTable, Features]:
-    """The PSF of an instrument and what a network reads of frames of one size."""
-    window = plan.window_px or choose_window(instrument)
-    narrow = max(view.blur_nm for view in instrument.views)
-    low, high = plan.blur_nm
-    # the filter takes the blur that the molecules have on average
-    blur = None if high <= 0 else math.sqrt(narrow**2 + (low**2 + low * high + high**2) / 3)
-    table = PsfTable(detected_shares(instrument).instrument, window + 1 - window % 2, choose_depth_step(instrument) / 2,
-                     None if blur is None else (0.7 * blur, 1.3 * blur), chosen_device(plan.device))  # fmt: skip
-    return table, Features(table, shape_yx, depths, GROUND_PX, blur)
-
-
-def _card(instrument: Instrument, plan: TrainPlan, made: tuple[Preset, TrainingFrames, int], command: str) -> ModelCard:
-    preset, frames, window = made
-    units = frames.units
+def _card(instrument: Instrument, plan: TrainPlan, family: Family, command: str) -> ModelCard:
+    units = family.frames.units
     return ModelCard(
-        architecture={"channels": preset.depths + EXTRA_CHANNELS, "depths": preset.depths, "width": preset.width,
-                      "dilations": list(preset.dilations)},
+        kind=family.kind,
+        architecture=family.architecture,
         units={"low_nm": units.low_nm, "high_nm": units.high_nm, "pixel_nm": units.pixel_nm, "photons": units.photons},
-        window_px=window,
-        ground_px=GROUND_PX,
+        window_px=family.frames.table.window_px,
+        ground_px=family.ground_px,
         instrument=instrument.name,
         instrument_fingerprint=instrument.fingerprint,
         plan=plan,
         command=command,
         frames_seen=0,
         versions={"napari-volumetric-smlm": __version__, "torch": version("torch")},
-    )  # fmt: skip
+    )
 
 
-def _first_network(card: ModelCard, plan: TrainPlan, instrument: Instrument) -> LocalizerNetwork:
+def _first_network(card: ModelCard, plan: TrainPlan, instrument: Instrument) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         network = build(card)
     if plan.start_model is None:
         return network
     start, other = load_network(plan.start_model, instrument)
-    if other.architecture != card.architecture:
+    if (other.kind, other.architecture) != (card.kind, card.architecture):
         raise ModelError(
-            f"the start model {plan.start_model} has the architecture {other.architecture}, the preset {plan.preset!r} has "
-            f"{card.architecture}: take the preset that made it"
+            f"the start model {plan.start_model} has the architecture {other.kind} {other.architecture}, the preset {plan.preset!r} has "
+            f"{card.kind} {card.architecture}: take the preset and architecture that made it"
         )
     return start
 
 
 @torch.no_grad()
-def _test(frames: TrainingFrames, network: torch.nn.Module, preset: Preset) -> Generator[Progress, None, dict[str, float]]:
+def _test(family: Family, network: nn.Module) -> Generator[Progress, None, dict[str, float]]:
     """Scores of the network alone on frames of another seed."""
     found: list[dict[str, Any]] = []
     true: list[dict[str, Any]] = []
-    plan = frames.plan
-    side = frames.shape_yx[0]
-    for first in range(0, TEST_FRAMES, preset.batch):
-        channels, _, emissions = frames.batch(preset.batch, first, test=True)
-        finds = frames.units.decode(network(channels), TEST_THRESHOLD)
-        found.append(_columns(finds.frame_n.cpu() + first, finds.position_n3.cpu(), finds.photons_n.cpu()))
-        inside = ((emissions.position_n3[:, 1:] / frames.units.pixel_nm - (side - 1) / 2).abs() < side / 2).all(1)
-        true.append(
-            _columns(emissions.frame_n[inside] + first, emissions.position_n3[inside], emissions.photons_n[inside] * frames.detected)
-        )
-        yield Progress(stage="test", done=first + preset.batch, total=TEST_FRAMES)
+    frames, plan = family.frames, family.frames.plan
+    for first in range(0, TEST_FRAMES, family.batch):
+        channels, _, emissions = frames.batch(family.batch, first, test=True)
+        frame, position = family.find(network, channels)
+        found.append(_columns(frame.cpu() + first, position.cpu()))
+        rows = frames.inside(emissions)
+        light = (emissions.photons_n[rows] * frames.detected).double().numpy()
+        true.append({**_columns(emissions.frame_n[rows] + first, emissions.position_n3[rows]), "photons": light})
+        yield Progress(stage="test", done=first + family.batch, total=TEST_FRAMES)
     truth, mine = (_joined(parts, frames.instrument.z_reference) for parts in (true, found))
     result = score(truth, mine, EvaluatePlan(dim_below_photons=plan.least_photons * frames.detected))
     figures = {"jaccard": result.jaccard, "rmse_lateral_nm": result.rmse_lateral_nm, "rmse_axial_nm": result.rmse_axial_nm}
     return {name: float(value) for name, value in figures.items() if value is not None and np.isfinite(value)}
 
 
-def _columns(frame: Tensor, position: Tensor, photons: Tensor) -> dict[str, Any]:
+def _columns(frame: Tensor, position: Tensor) -> dict[str, Any]:
     z, y, x = position.double().numpy().T
-    return {"frame": frame.numpy(), "z_nm": z, "y_nm": y, "x_nm": x, "photons": photons.double().numpy()}
+    return {"frame": frame.numpy(), "z_nm": z, "y_nm": y, "x_nm": x}
 
 
 def _joined(parts: list[dict[str, Any]], z_reference: str) -> Localizations:

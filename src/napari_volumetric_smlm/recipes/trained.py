@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from ..domain.instrument import Instrument
 from ..domain.runs import ModelCard
 from ..engine.localize.features import Features
+from ..engine.localize.localizer import Propose
 from ..engine.localize.scene import Patches
 from ..engine.localize.search import Candidates
 from ..engine.networks.localizer import LocalizerNetwork
+from ..engine.networks.published import LARGEST, VoxelNetwork
 from ..engine.networks.units import Units
+from ..engine.networks.voxels import VoxelGrid, VoxelRules, decode_voxels
 from ..engine.optics.table import PsfTable
 from ..errors import ModelError
 from ..io.models import check_fit, model_card, read_model_weights
 
 THRESHOLD = 0.15  # of the probability; the fit's likelihood ratio decides afterwards
+# as published: of the highest voxel, and the half width of a neighbourhood
+VOXEL_RULES = {"deepstorm3d": VoxelRules(threshold=40.0, reach_voxels=4), "autods3d": VoxelRules(threshold=40.0, reach_voxels=2)}
 
 
 class TrainedLocalizer:
     """Proposes molecules on patches of one size."""
 
-    def __init__(self, network: LocalizerNetwork, card: ModelCard, table: PsfTable, features: Features) -> None:
-        self.network, self.card, self.features = network.to(table.device).eval(), card, features
+    def __init__(self, network: nn.Module, card: ModelCard, table: PsfTable, features: Features) -> None:
+        self.network, self.features = network.to(table.device).eval(), features
         self.units = Units(**card.units)
 
     @torch.no_grad()
@@ -34,7 +42,51 @@ class TrainedLocalizer:
         return Candidates(found.frame_n, found.position_n3, found.photons_n, found.probability_n)
 
 
-def load_network(path: str, instrument: Instrument) -> tuple[LocalizerNetwork, ModelCard]:
+class VoxelLocalizer:
+    """Proposes molecules that a published network sees, on patches of any size."""
+
+    def __init__(self, network: nn.Module, card: ModelCard, table: PsfTable) -> None:
+        self.network, self.rules = network.to(table.device).eval(), VOXEL_RULES[card.kind]
+        units = Units(**card.units)
+        shape = card.architecture
+        self.grid = VoxelGrid(units.low_nm, units.high_nm, int(shape["depth_planes"]), units.pixel_nm, int(shape["upsampling"]))
+        low, high = card.plan.photons
+        # AutoDS3D's voxels are as high as a molecule is bright; those of DeepSTORM3D say nothing of photons
+        self.brightest = units.photons * 2 * high / (low + high) if card.kind == "autods3d" else None
+        self.usual = units.photons
+
+    @torch.no_grad()
+    def __call__(self, patches: Patches) -> Candidates:
+        """Molecules with a guess of their photons and the network's confidence (0 to 800) as gain, ordered by patch."""
+        patch, position, confidence = [], [], []
+        for t, frame in enumerate(scaled_frames(patches).split(1)):  # one at a time: the voxels of a frame fill hundreds of MB
+            found = decode_voxels(self.network(frame), self.grid, self.rules)
+            patch.append(found.frame_n + t)
+            position.append(found.position_n3)
+            confidence.append(found.confidence_n)
+        sure = torch.cat(confidence)
+        photons = torch.full_like(sure, self.usual) if self.brightest is None else sure / LARGEST * self.brightest
+        return Candidates(torch.cat(patch), torch.cat(position), photons, sure)
+
+
+def scaled_frames(patches: Patches) -> Tensor:
+    """First view's frames (T, 1, y, x), each from 0 at its darkest to 1 at its brightest pixel, as the published networks read them."""
+    inner = (slice(None), slice(0, 1), slice(patches.pad, -patches.pad), slice(patches.pad, -patches.pad))
+    photons, seen = patches.photons_tvyx[inner], patches.seen_tvyx[inner] > 0
+    low = photons.masked_fill(~seen, torch.inf).amin((2, 3), keepdim=True)
+    high = photons.masked_fill(~seen, -torch.inf).amax((2, 3), keepdim=True)
+    return torch.where(seen, (photons - low) / (high - low).clamp(min=1e-6), 0.0)
+
+
+def proposer(network: nn.Module, card: ModelCard, table: PsfTable, shape_yx: tuple[int, int]) -> Propose:
+    """First guesses of a model for patches of one size."""
+    if card.kind in VOXEL_RULES:
+        return VoxelLocalizer(network, card, table)
+    blur_nm = None if table.blur2_knots is None else float(table.blur2_knots.mean().sqrt())
+    return TrainedLocalizer(network, card, table, Features(table, shape_yx, int(card.architecture["depths"]), card.ground_px, blur_nm))
+
+
+def load_network(path: str, instrument: Instrument) -> tuple[nn.Module, ModelCard]:
     """Read a model and check that it was made for this instrument.
 
     Raises
@@ -53,13 +105,30 @@ def load_network(path: str, instrument: Instrument) -> tuple[LocalizerNetwork, M
     return network, card
 
 
-def build(card: ModelCard) -> LocalizerNetwork:
-    """Return the network that a card describes, with random weights."""
+def build(card: ModelCard) -> nn.Module:
+    """Return the network that a card describes, with random weights.
+
+    Raises
+    ------
+    ModelError
+        If the card is of a kind that this version does not know, or lacks what its kind needs.
+    """
     shape = card.architecture
-    return LocalizerNetwork(int(shape["channels"]), int(shape["width"]), tuple(int(d) for d in shape["dilations"]))
+    try:
+        dilations = tuple(int(d) for d in shape["dilations"])
+        if card.kind == "localizer":
+            return LocalizerNetwork(int(shape["channels"]), int(shape["width"]), dilations)
+        if card.kind in VOXEL_RULES:
+            return VoxelNetwork(int(shape["depth_planes"]), int(shape["upsampling"]), dilations)
+    except KeyError as missing:
+        raise ModelError(f"the model's card lacks {missing} of its architecture; copy weights and card together again") from missing
+    raise ModelError(
+        f"the model's card says that it is a {card.kind!r}; localizer, {' and '.join(VOXEL_RULES)} are known: "
+        "take another model, or a newer version of the program"
+    )
 
 
-def weights_of(network: torch.nn.Module) -> dict[str, NDArray[np.float32]]:
+def weights_of(network: nn.Module) -> dict[str, NDArray[Any]]:
     """Weights by name."""
     return {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
 

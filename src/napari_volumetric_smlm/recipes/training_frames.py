@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from ..domain.images import RawStack
 from ..domain.instrument import Instrument
 from ..domain.plans import SimulatePlan, TrainPlan
-from ..engine.localize.features import Features
+from ..engine.localize.footprint import choose_depth_step, choose_window
 from ..engine.localize.scene import Patches
 from ..engine.localize.tiles import Tiling, cut_patches
 from ..engine.networks.units import Units
@@ -19,6 +22,7 @@ from ..engine.simulate.molecules import Emissions, draw_photons
 from ..engine.simulate.scene import Scene
 from ..engine.simulate.structures import Box, place_molecules
 from ..engine.training.losses import Targets
+from .devices import chosen_device
 from .photons import detected_shares, read_photons, to_device
 
 # light from beyond the frame reaches into it; molecules are drawn that far outside, as a share of the window
@@ -27,14 +31,25 @@ BEYOND = 0.3
 WIDER_WINDOW = 1.4
 
 
+def table_of(instrument: Instrument, plan: TrainPlan) -> tuple[PsfTable, float | None]:
+    """The PSF of an instrument, and the blur (nm) that molecules have on average where the plan adds some."""
+    window = plan.window_px or choose_window(instrument)
+    narrow = max(view.blur_nm for view in instrument.views)
+    low, high = plan.blur_nm
+    blur = None if high <= 0 else math.sqrt(narrow**2 + (low**2 + low * high + high**2) / 3)
+    table = PsfTable(detected_shares(instrument).instrument, window + 1 - window % 2, choose_depth_step(instrument) / 2,
+                     None if blur is None else (0.7 * blur, 1.3 * blur), chosen_device(plan.device))  # fmt: skip
+    return table, blur
+
+
 class TrainingFrames:
     """Draws batches; batch k of a seed is always the same.
 
-    window_px : window of the search. shape_yx : size of the frames.
+    channels : what the network reads of patches. shape_yx : size of the frames.
     """
 
-    def __init__(self, instrument: Instrument, plan: TrainPlan, table: PsfTable, features: Features) -> None:
-        self.instrument, self.plan, self.table, self.features = instrument, plan, table, features
+    def __init__(self, instrument: Instrument, plan: TrainPlan, table: PsfTable, channels: Callable[[Patches], torch.Tensor]) -> None:
+        self.instrument, self.plan, self.table, self.channels = instrument, plan, table, channels
         side = plan.frame_px
         self.shape_yx = (side, side)
         drawn = int(WIDER_WINDOW * table.window_px) // 2 * 2 + 1
@@ -51,7 +66,7 @@ class TrainingFrames:
         self._light = SimulatePlan(photons=plan.photons, photon_distribution=plan.photon_distribution)
 
     def batch(self, frames: int, k: int, test: bool = False) -> tuple[torch.Tensor, Targets, Emissions]:
-        """Features, targets and all molecules of batch k; `test` = frames for testing, which no training draws."""
+        """Channels, targets and all molecules of batch k; `test` = frames for testing, which no training draws."""
         generator = torch.Generator().manual_seed((self.plan.seed * 1_000_003 + k) * 2 + test)
         emissions = self._molecules(frames, generator)
         ground = background_images(frames, self.shape_yx, self.plan.background_photons, self.plan.background_structure, generator)
@@ -60,7 +75,7 @@ class TrainingFrames:
         noise = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         counts = tuple(expose(mean[:, c], camera, noise).numpy().astype(np.uint16) for c, camera in enumerate(self.instrument.cameras))
         patches = self.patches_of(counts, frames)
-        return self.features(patches), self._targets(emissions, ground), emissions
+        return self.channels(patches), self._targets(emissions, ground), emissions
 
     def patches_of(self, counts: tuple[np.ndarray, ...], frames: int) -> Patches:
         """Patches of camera frames, as a reconstruction cuts them."""
@@ -79,10 +94,18 @@ class TrainingFrames:
         photons = draw_photons(n, self._light, generator)
         return Emissions(frame, torch.arange(n), position, photons, torch.ones(n), blur)
 
+    def inside(self, emissions: Emissions) -> torch.Tensor:
+        """Which molecules lie in the frame."""
+        place = emissions.position_n3[:, 1:] / self.units.pixel_nm
+        return ((place >= -0.5) & (place < torch.tensor(self.shape_yx) - 0.5)).all(1)
+
+    def wanted(self, emissions: Emissions) -> torch.Tensor:
+        """Which molecules a network must find."""
+        return self.inside(emissions) & (emissions.photons_n >= self.plan.least_photons)
+
     def _targets(self, emissions: Emissions, ground: torch.Tensor) -> Targets:
         place = self.units.encode(emissions.position_n3, emissions.photons_n * self.detected)
-        last = torch.tensor([side - 0.5 for side in self.shape_yx])
-        wanted = ((place[:, 1:3] >= -0.5) & (place[:, 1:3] < last)).all(1) & (emissions.photons_n >= self.plan.least_photons)
+        wanted = self.wanted(emissions)
         device = self.table.device
         camera = self.instrument.cameras[self.instrument.views[0].camera]
         level = torch.log1p((ground * camera.quantum_efficiency / camera.excess_noise).to(device)) / 5

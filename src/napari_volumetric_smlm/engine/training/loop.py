@@ -110,3 +110,9 @@ class Trainer:
         keep = 1 - 1 / max(1.0, AVERAGE_OVER * (k + 1))
         for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
+        # what layers measured of their inputs (batch norm) belongs to the weights
+        for kept, measured in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            if measured.is_floating_point():
+                kept.lerp_(measured, 1 - keep)
+            else:
+                kept.copy_(measured)
