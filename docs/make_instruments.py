@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_volumetric_smlm.domain.instrument import Camera, Instrument, Objective, PhaseMask, View
+from napari_volumetric_smlm.domain.microlenses import MicrolensArray
+from napari_volumetric_smlm.engine.optics.views import light_field_instrument
 from napari_volumetric_smlm.io.instruments import save_instrument
 
 FOLDER = Path(__file__).resolve().parents[1] / "src" / "napari_volumetric_smlm" / "resources" / "instruments"
@@ -82,6 +84,25 @@ def _turned(
     return ((round(c, 6), round(-s, 6), shift_yx_nm[0]), (round(s, 6), round(c, 6), shift_yx_nm[1]))
 
 
+def _light_field() -> Instrument:
+    """Three lenses behind an oil objective, with the optics of Nat. Commun. 16, 10960 (2025) and the pixel that its code uses.
+
+    The sample has the immersion's index, so that depth is measured from the focus; gain and read noise are a data sheet's.
+    """
+    microscope = Instrument(
+        name="Fourier light field, three lenses (sCMOS)",
+        objective=Objective(numerical_aperture=1.45, magnification=100, immersion_index=1.515),
+        cameras=(SCMOS.model_copy(update={"pixel_um": 6.5, "quantum_efficiency": 0.82, "gain_e_per_count": 0.46}),),
+        emission_nm=680,
+        sample_index=1.515,
+        depth_range_nm=(-2000, 2000),
+    )
+    array = MicrolensArray(
+        pitch_mm=3.25, focal_length_mm=117, fourier_lens_mm=275, native_magnification=100, frame_yx_px=(1024, 1024), pixel_nm=145
+    )
+    return light_field_instrument(array, microscope)
+
+
 def make_instruments() -> dict[str, Instrument]:
     """Return the example instruments by file name."""
     astigmatic = Instrument(
@@ -145,6 +166,7 @@ def make_instruments() -> dict[str, Instrument]:
         "astigmatic.json": astigmatic,
         "biplane.json": biplane,
         "double_helix.json": double_helix,
+        "light_field_3.json": _light_field(),
         "tetrapod.json": tetrapod,
         "two_camera.json": two_camera,
     }

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, model_validator
 
+from .microlenses import MicrolensArray, Outline, Region
 from .noun import Array, Noun
 
 Row = tuple[float, float, float]
@@ -103,10 +104,19 @@ class PhaseMask(Noun):
 
 
 class Aperture(Noun):
-    """A disc of the pupil that one view sees, in units of n sin(theta) (for example a microlens)."""
+    """The part of the pupil that one view sees (for example through a microlens), in units of n sin(theta).
 
+    centre_na_yx : centre of the disc or hexagon, tip of the sector.
+    radius_na : radius of disc or sector; of a hexagon, the distance from its centre to a side.
+    angle_rad : direction, from x towards y, of a side's normal (hexagon) or of the bisector (sector).
+    opening_rad : angle between the straight edges of the sector.
+    """
+
+    outline: Outline = "disc"
     centre_na_yx: tuple[float, float] = (0.0, 0.0)
     radius_na: PositiveFloat
+    angle_rad: float = 0.0
+    opening_rad: float = Field(2 * math.pi / 3, gt=0, le=math.pi)
 
 
 class View(Noun):
@@ -118,6 +128,7 @@ class View(Noun):
     affine_yx : rows (y, x) of [linear | shift in nm]; takes (y, x) nm of the first view to (y, x) nm on this view's camera.
     photon_fraction : share of the molecule's photons seen in this view; only ratios between views matter.
     blur_nm : standard deviation of an extra Gaussian blur.
+    region_yx_px : the part of the camera's frame that shows this view; None = all of it.
     """
 
     name: str = "view"
@@ -131,6 +142,7 @@ class View(Noun):
     affine_yx: tuple[Row, Row] = IDENTITY_AFFINE
     photon_fraction: PositiveFloat = 1.0
     blur_nm: float = Field(0.0, ge=0, le=2000)
+    region_yx_px: Region | None = None
 
     @field_validator("zernike_noll_rad")
     @classmethod
@@ -155,6 +167,13 @@ class View(Noun):
             raise ValueError(f"affine_yx {self.affine_yx} squeezes the plane to a line and cannot be inverted")
         return self
 
+    @field_validator("region_yx_px")
+    @classmethod
+    def _region_is_not_empty(cls, value: Region | None) -> Region | None:
+        if value is not None and not (value[0] < value[2] and value[1] < value[3]):
+            raise ValueError(f"region_yx_px {value} is empty; expected (first row, first column, row after last, column after last)")
+        return value
+
 
 class CalibrationRecord(Noun):
     """How a calibration came about, kept inside the instrument that it made."""
@@ -178,6 +197,7 @@ class Instrument(Noun):
     supercritical : keep light beyond the sample's critical angle (evanescent in the sample) instead of cutting it.
     pixel_model : integrated over the pixel's area, or sampled at its centre.
     depth_range_nm : lowest and highest z of molecules.
+    microlenses : the array whose lenses made the views, kept beside them as a calibration is.
     """
 
     schema_version: Literal["vsmlm-instrument-1"] = "vsmlm-instrument-1"
@@ -196,6 +216,7 @@ class Instrument(Noun):
     pixel_model: Literal["integrated", "point"] = Field("integrated", description="Light over the pixel's area, or at its centre.")
     depth_range_nm: tuple[float, float] = Field(description="Lowest and highest z of molecules in nm.")
     calibration: CalibrationRecord | None = None
+    microlenses: MicrolensArray | None = None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Instrument:
@@ -225,6 +246,7 @@ class Instrument(Noun):
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change when anything that shapes the images changes (names do not)."""
-        shaping = self.model_dump(mode="json", exclude={"name": True, "calibration": True})
+        """Sixteen hexadecimal digits that change when anything that shapes the images of a molecule changes (names do not)."""
+        places = {"views": {"__all__": {"region_yx_px"}}}
+        shaping = self.model_dump(mode="json", exclude={"name": True, "calibration": True, "microlenses": True, **places})
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]

@@ -91,3 +91,33 @@ def correlate(image_spectrum: Tensor, kernel_spectrum: Tensor, padded_yx: tuple[
 def image_spectrum(image_yx: Tensor, padded_yx: tuple[int, int]) -> Tensor:
     """Spectrum of real images (..., h, w), zero-padded to padded_yx."""
     return torch.fft.rfft2(image_yx, s=padded_yx)
+
+
+def spectrum(image_yx: Tensor) -> Tensor:
+    """Fourier coefficients of images (..., h, w), real or complex; frequency zero stands at n // 2 and holds the mean.
+
+    image(y, x) = sum of coefficient(u, v) exp(2 pi i (u y / h + v x / w)), with the origin at sample (0, 0).
+    """
+    return torch.fft.fftshift(torch.fft.fft2(image_yx, norm="forward"), dim=(-2, -1))
+
+
+def image_of(spectrum_yx: Tensor, shape_yx: tuple[int, int]) -> Tensor:
+    """Complex image of `spectrum`'s coefficients at other samples: sample j of n lies at j / n of the field's length, whatever n is."""
+    height, width = spectrum_yx.shape[-2:]
+    padded = spectrum_yx.new_zeros((*spectrum_yx.shape[:-2], *shape_yx))
+    padded[..., :height, :width] = spectrum_yx
+    # frequency zero goes from n // 2 to 0
+    padded = torch.roll(padded, (-(height // 2), -(width // 2)), (-2, -1))
+    return torch.fft.ifft2(padded, norm="forward")
+
+
+def cut_spectrum(spectrum_yx: Tensor, half_yx: tuple[int, int]) -> Tensor:
+    """The middle 2 half + 1 rows and columns of a centred spectrum."""
+    top, left = (n // 2 - half for n, half in zip(spectrum_yx.shape[-2:], half_yx, strict=True))
+    return spectrum_yx[..., top : top + 2 * half_yx[0] + 1, left : left + 2 * half_yx[1] + 1]
+
+
+def frequencies(shape_yx: tuple[int, int], step: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Frequencies (cycles per unit of step) of `spectrum`'s rows (h, 1) and columns (1, w)."""
+    fy, fx = (centred_grid(n, 1 / (n * step), like) for n in shape_yx)
+    return fy[:, None], fx[None, :]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,18 @@ def read_photons(stack: RawStack, instrument: Instrument, frames: range, noise_f
         noise = np.asarray(camera.read_noise_e, dtype=np.float32) / np.float32(camera.em_gain * camera.excess_noise)
         variance = torch.as_tensor(np.maximum(noise**2, np.float32(noise_floor_c[c])))
         images.append(ViewImages(torch.from_numpy(photons), variance, torch.from_numpy(seen)))
-    return [images[view.camera] for view in instrument.views]
+    return [_within(images[view.camera], view.region_yx_px) for view in instrument.views]
+
+
+def _within(images: ViewImages, region_yx_px: tuple[int, int, int, int] | None) -> ViewImages:
+    """A view's images, blind outside its part of the frame: what lies there belongs to another view."""
+    if region_yx_px is None:
+        return images
+    inside = torch.zeros_like(images.seen_tyx[0])
+    # a region may reach beyond the frame; negative numbers would count from the other side
+    top, left, bottom, right = (max(0, n) for n in region_yx_px)
+    inside[top:bottom, left:right] = 1
+    return replace(images, seen_tyx=images.seen_tyx * inside)
 
 
 def _limit(camera: Camera, dtype: np.dtype[Any]) -> float:
@@ -118,7 +129,8 @@ def frames_and_region(stack: RawStack, plan: Any, instrument: Instrument) -> tup
     if plan.first_frame > stack.frame_count - 1 or last > stack.frame_count - 1:
         raise PlanError(f"frames {plan.first_frame} to {last} were asked for; the stack has frames 0 to {stack.frame_count - 1}")
     height, width = stack.counts_tyx[instrument.views[0].camera].shape[1:]
-    region = plan.region_yx_px or (0, 0, height, width)
+    field = instrument.views[0].region_yx_px or (0, 0, height, width)
+    region = plan.region_yx_px or (max(0, field[0]), max(0, field[1]), min(height, field[2]), min(width, field[3]))
     if region[2] > height or region[3] > width:
         raise PlanError(f"region_yx_px {region} reaches beyond the frame of {height} x {width} pixels")
     if min(region[2] - region[0], region[3] - region[1]) < 5:

@@ -16,7 +16,7 @@ from napari_volumetric_smlm.io.instruments import load_instrument, save_instrume
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "src" / "napari_volumetric_smlm" / "resources" / "instruments"
-NAMES = ["astigmatic", "biplane", "double_helix", "tetrapod", "two_camera"]
+NAMES = ["astigmatic", "biplane", "double_helix", "light_field_3", "tetrapod", "two_camera"]
 
 
 def example(name: str):
@@ -56,7 +56,7 @@ def test_an_example_is_small_and_comes_back_from_its_file(name, tmp_path):
     again = load_instrument(save_instrument(instrument, tmp_path / "again.json"))
     assert again == instrument
     assert again.fingerprint == instrument.fingerprint
-    assert instrument.z_reference == "coverslip"
+    assert instrument.z_reference == ("focus" if name == "light_field_3" else "coverslip")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,6 +100,19 @@ def test_the_biplane_views_are_sharp_at_different_depths():
     sharpest = [z[int(images("biplane", z, 15, view).amax((1, 2)).argmax())] for view in (0, 1)]
     # 500 nm of focal plane in oil are about 500 * 1.33 / 1.518 nm or less in water
     assert 250 < sharpest[1] - sharpest[0] < 450
+
+
+def test_the_three_views_of_the_light_field_move_towards_the_array_s_centre_as_a_molecule_moves_away_from_the_objective():
+    instrument = example("light_field_3")
+    places = torch.tensor([[view.affine_yx[0][2], view.affine_yx[1][2]] for view in instrument.views])
+    outward = places - places.mean(0)
+    for v in range(3):
+        shift = [image.flatten().argmax() for image in images("light_field_3", [-1500, 1500], 41, v)]
+        moved = torch.tensor([float(shift[1] // 41 - shift[0] // 41), float(shift[1] % 41 - shift[0] % 41)]) * instrument.pixel_nm()
+        along = -float(moved @ outward[v] / outward[v].norm())
+        # the brightest point lags behind the ray law's 0.63 of the depth
+        assert 0.5 * 3000 < along < 0.63 * 3000
+        assert float(moved.norm()) == pytest.approx(along, abs=120)
 
 
 def test_the_two_masks_of_the_two_cameras_are_turned_by_45_degrees():

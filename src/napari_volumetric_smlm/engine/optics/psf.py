@@ -17,7 +17,7 @@ from ...errors import EngineError
 from ..fourier import centred_grid, fast_length, filter_image, frequency_grid, matrix_transform, transform_matrix
 from .pupil import Pupil
 
-# Samples that are computed around the crop beside three blurs, so that nothing wraps from one edge to the other.
+# Samples that are computed around the crop beside three blurs.
 MARGIN = 6
 
 
@@ -43,8 +43,23 @@ def point_images(
     (m, n, n) tensor: share of the point's light per step^2.
     """
     size, step_nm = grid
-    phase = pupil.phase_yx if phase_yx is None else phase_yx
     amplitude = pupil.amplitude_pyx if amplitude_pyx is None else amplitude_pyx
+    carried, decay = carried_waves(pupil, position_zyx_nm, focus_nm, phase_yx)
+    transform = transform_matrix(centred_grid(size, step_nm, position_zyx_nm), pupil.na_n, pupil.wavelength_nm)
+    image = torch.zeros((len(carried), size, size), dtype=position_zyx_nm.dtype, device=carried.device)
+    for plane in amplitude:
+        e = matrix_transform(plane * carried, transform, transform)
+        image = image + e.real**2 + e.imag**2
+    power = torch.einsum("yx,myx->m", (amplitude.real**2 + amplitude.imag**2).sum(0), decay**2)
+    # Parseval: sum over the period squared of |E|^2 dx^2 = period^2 * sum |A|^2
+    return image * (step_nm / period_nm(pupil)) ** 2 / power[:, None, None]
+
+
+def carried_waves(
+    pupil: Pupil, position_zyx_nm: Tensor, focus_nm: Tensor | None = None, phase_yx: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Wave of points over the pupil but for its amplitude, (m, n, n) complex, and its modulus; parameters as in `point_images`."""
+    phase = pupil.phase_yx if phase_yx is None else phase_yx
     z, y, x = (position_zyx_nm[:, axis, None, None] for axis in range(3))
     focus = torch.full_like(z, pupil.focal_plane_nm) if focus_nm is None else focus_nm[:, None, None]
     k0 = 2 * math.pi / pupil.wavelength_nm
@@ -53,15 +68,7 @@ def point_images(
     angle = phase + z * pupil.kz_sample_yx.real - focus * pupil.kz_immersion_yx - tilt
     # z counts from the coverslip: below it there is no evanescent field to grow
     decay = torch.exp(-z.clamp(min=0) * pupil.kz_sample_yx.imag)
-    carried = torch.complex(decay * torch.cos(angle), decay * torch.sin(angle))  # (m, n, n)
-    transform = transform_matrix(centred_grid(size, step_nm, position_zyx_nm), pupil.na_n, pupil.wavelength_nm)
-    image = torch.zeros((len(z), size, size), dtype=position_zyx_nm.dtype, device=z.device)
-    for plane in amplitude:
-        e = matrix_transform(plane * carried, transform, transform)
-        image = image + e.real**2 + e.imag**2
-    power = torch.einsum("yx,myx->m", (amplitude.real**2 + amplitude.imag**2).sum(0), decay**2)
-    # Parseval: sum over the period squared of |E|^2 dx^2 = period^2 * sum |A|^2
-    return image * (step_nm / period_nm(pupil)) ** 2 / power[:, None, None]
+    return torch.complex(decay * torch.cos(angle), decay * torch.sin(angle)), decay
 
 
 def pixel_transfer(shape_yx: tuple[int, int], step_nm: float, blur_nm: Tensor, pixel_nm: float, like: Tensor) -> Tensor:
@@ -82,8 +89,8 @@ def period_nm(pupil: Pupil) -> float:
 
 
 def nyquist_nm(pupil: Pupil) -> float:
-    """Largest step that samples the intensity fully: half its finest period lambda / (2 NA)."""
-    return pupil.wavelength_nm / (4 * float(pupil.na_n[-1]))
+    """Largest step that samples the intensity fully: half its finest period lambda / (2 NA), with the aperture's radius for NA."""
+    return pupil.wavelength_nm / (4 * pupil.reach_na)
 
 
 def oversampling(pupil: Pupil, pixel_nm: float) -> int:
@@ -116,7 +123,7 @@ def sampled_images(
     EngineError
         If the images are wider than the period of the pupil's field: they would show the point twice.
     """
-    size, step, area_nm = grid
+    size, step, _ = grid
     width, period, samples = (size - 1) * step, period_nm(pupil), len(pupil.na_n)
     if width > period:
         raise EngineError(
@@ -124,11 +131,22 @@ def sampled_images(
             f"use a smaller window, or a pupil of at least {math.ceil(width / period * (samples - 1)) + 1} samples"
         )
     blur = torch.as_tensor(blur_nm, dtype=position_zyx_nm.dtype, device=position_zyx_nm.device)
-    margin = MARGIN + math.ceil(3 * float(blur.detach().max()) / step)
-    padded = size + 2 * margin
+    padded = size + 2 * margin_of(step, blur)
     image = point_images(pupil, position_zyx_nm, (padded, step), **changes)
-    padding = (fast_length(padded), fast_length(padded))
-    image = filter_image(image, pixel_transfer(padding, step, blur, area_nm, image), padding)
+    return blurred_images(image, grid, blur)
+
+
+def margin_of(step_nm: float, blur_nm: Tensor) -> int:
+    """Samples that `blurred_images` needs on each side of the crop, so that nothing wraps from one edge to the other."""
+    return MARGIN + math.ceil(3 * float(blur_nm.detach().max()) / step_nm)
+
+
+def blurred_images(image: Tensor, grid: tuple[int, float, float], blur_nm: Tensor) -> Tensor:
+    """Blur images, integrate over a square around each sample, and cut the margin off; grid as in `sampled_images`."""
+    size, step, area_nm = grid
+    margin = margin_of(step, blur_nm)
+    padding = (fast_length(image.shape[-1]), fast_length(image.shape[-1]))
+    image = filter_image(image, pixel_transfer(padding, step, blur_nm, area_nm, image), padding)
     # both grids are centred at n // 2, and padding by the same number on both sides keeps it so
     return image[..., margin : margin + size, margin : margin + size]
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...domain.instrument import Instrument, PhaseMask, View
+from ...domain.instrument import Aperture, Instrument, PhaseMask, View
 from ...errors import InstrumentError
 from ..fourier import centred_grid
 from .aberrations import zernike_sum
@@ -32,6 +32,7 @@ class Pupil:
     phase_yx : (n, n) phase in rad from mask, Zernike terms and pixel map.
     kz_sample_yx : (n, n) complex axial wave number in the sample, rad/nm; imaginary beyond the critical angle.
     kz_immersion_yx : (n, n) axial wave number in the immersion medium, rad/nm.
+    reach_na : radius of the smallest disc, anywhere in the pupil, that holds the aperture.
     """
 
     na_n: Tensor
@@ -41,6 +42,7 @@ class Pupil:
     kz_immersion_yx: Tensor
     wavelength_nm: float
     focal_plane_nm: float
+    reach_na: float
 
     def to(self, device: torch.device | str) -> Pupil:
         """Return the same pupil on another device."""
@@ -76,8 +78,7 @@ def view_pupil(instrument: Instrument, view: int = 0, dtype: torch.dtype = torch
     # a phase mask's own pixels are in or out, as in the simulators that use such masks; else the share of the sample inside
     inside = (radius < edge_na).to(radius.dtype) if scene.mask is not None else ((edge_na - radius) / step + 0.5).clamp(0, 1)
     if scene.aperture is not None:
-        cy, cx = scene.aperture.centre_na_yx
-        inside = inside * ((scene.aperture.radius_na - torch.hypot(sy - cy, sx - cx)) / step + 0.5).clamp(0, 1)
+        inside = inside * _share_inside(scene.aperture, sy, sx, step)
     # at the rim the cosine is taken just inside, where it is finite
     rim = min(edge_na, n_s * (1 - 1e-6)) if not instrument.supercritical else edge_na
     bounded = radius.clamp(max=min(rim, n_i * (1 - 1e-6)))
@@ -101,7 +102,33 @@ def view_pupil(instrument: Instrument, view: int = 0, dtype: torch.dtype = torch
         kz_immersion_yx=k0 * n_i * cos_i,
         wavelength_nm=wavelength,
         focal_plane_nm=instrument.focal_plane_nm + scene.focus_shift_nm,
+        reach_na=float(s[-1]) if scene.aperture is None else min(_reach(scene.aperture), float(s[-1])),
     )
+
+
+def _share_inside(aperture: Aperture, sy: Tensor, sx: Tensor, step: float) -> Tensor:
+    """Share of every sample that lies inside an aperture: the distance to the nearest edge decides."""
+    y, x = sy - aperture.centre_na_yx[0], sx - aperture.centre_na_yx[1]
+    if aperture.outline == "hexagon":
+        sides = [aperture.angle_rad + k * math.pi / 3 for k in range(3)]
+        edge = torch.stack([aperture.radius_na - (x * math.cos(a) + y * math.sin(a)).abs() for a in sides]).amin(0)
+    else:
+        edge = aperture.radius_na - torch.hypot(y, x)
+    if aperture.outline == "sector":
+        for side in (-1, 1):
+            a = aperture.angle_rad + side * aperture.opening_rad / 2
+            edge = torch.minimum(edge, side * (x * math.sin(a) - y * math.cos(a)))
+    return (edge / step + 0.5).clamp(0, 1)
+
+
+def _reach(aperture: Aperture) -> float:
+    """Radius of the smallest disc that holds an aperture."""
+    if aperture.outline == "hexagon":
+        return aperture.radius_na * 2 / math.sqrt(3)
+    if aperture.outline == "sector":
+        half = aperture.opening_rad / 2
+        return aperture.radius_na * (math.sin(half) if half > math.pi / 4 else 0.5 / math.cos(half))
+    return aperture.radius_na
 
 
 def _grid(instrument: Instrument, view: View, edge_na: float, samples: int | None) -> tuple[float, int]:
@@ -125,7 +152,9 @@ def _grid(instrument: Instrument, view: View, edge_na: float, samples: int | Non
         steepest = min(edge_na, STEEPEST_SHARE * instrument.sample_index)
         ray = steepest / math.sqrt(instrument.sample_index**2 - steepest**2)
         half = math.ceil(2 * (ray * reach + 2000) * instrument.objective.numerical_aperture / instrument.emission_nm)
-        half = min(max(half, MIN_HALF_SAMPLES), MAX_HALF_SAMPLES)
+        # a small aperture needs as many samples across itself as the whole pupil does
+        least = 1.0 if view.aperture is None else max(1.0, instrument.objective.numerical_aperture / _reach(view.aperture))
+        half = min(max(half, math.ceil(MIN_HALF_SAMPLES * least)), MAX_HALF_SAMPLES)
     else:
         half = (samples - 1) // 2
     return instrument.objective.numerical_aperture / half, half

@@ -35,24 +35,33 @@ class Box:
 
 
 def plan_box(instrument: Instrument, plan: SimulatePlan) -> Box:
-    """Return the volume over the first view's frame without its border, from the lowest to the highest depth of the instrument.
+    """Return the volume over the first view's field without its border, from the lowest to the highest depth of the instrument.
 
     Raises
     ------
     PlanError
-        If the border leaves nothing of the frame.
+        If a view's part of the frame lies outside it, or the border leaves nothing of the field.
     """
-    if 2 * plan.border_px >= min(plan.shape_yx_px):
+    rows, columns = plan.shape_yx_px
+    for view in instrument.views:
+        field = view.region_yx_px or (0, 0, 0, 0)
+        if field[2] > rows or field[3] > columns:
+            raise PlanError(
+                f"view {view.name!r} reaches to row {field[2]} and column {field[3]}, the frame has {rows} x {columns} pixels: "
+                "set shape_yx_px to the size of the instrument's raw frames"
+            )
+    top, left, bottom, right = instrument.views[0].region_yx_px or (0, 0, rows, columns)
+    if 2 * plan.border_px >= min(bottom - top, right - left):
         raise PlanError(
-            f"a border of {plan.border_px} pixels leaves nothing of a frame of {plan.shape_yx_px[0]} x {plan.shape_yx_px[1]} pixels: "
+            f"a border of {plan.border_px} pixels leaves nothing of a frame of {bottom - top} x {right - left} pixels: "
             "make border_px smaller or the frame larger"
         )
     pixel = instrument.pixel_nm()
     # pixel 0 reaches from -0.5 to 0.5
-    first = (plan.border_px - 0.5) * pixel
-    last = [(n - plan.border_px - 0.5) * pixel for n in plan.shape_yx_px]
+    first = [(n + plan.border_px - 0.5) * pixel for n in (top, left)]
+    last = [(n - plan.border_px - 0.5) * pixel for n in (bottom, right)]
     low, high = instrument.depth_range_nm
-    return Box(torch.tensor([low, first, first]), torch.tensor([high, *last]))
+    return Box(torch.tensor([low, *first]), torch.tensor([high, *last]))
 
 
 def place_molecules(count: int, box: Box, structure: str, generator: torch.Generator) -> Tensor:
