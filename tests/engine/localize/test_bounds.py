@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_volumetric_smlm.engine.localize.bounds import isolated_bound
+from napari_volumetric_smlm.engine.localize.bounds import fisher_information, isolated_bound, standard_errors
 from napari_volumetric_smlm.engine.optics.psf import camera_images
 from napari_volumetric_smlm.engine.optics.pupil import view_pupil
 from napari_volumetric_smlm.engine.optics.table import PsfTable
@@ -82,3 +82,17 @@ def test_the_bound_falls_with_the_root_of_the_photons_when_nothing_else_makes_no
     photons, ground = torch.tensor([1000.0, 16000.0]), torch.tensor([[5.0], [80.0]])
     bound = isolated_bound(PsfTable(toy_instrument, 31), place, photons, ground)
     np.testing.assert_allclose((bound[0, :3] / bound[1, :3]).numpy(), 4.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("z_nm", "lateral_nm", "axial_nm"), [(0, 6.8, 12.0), (1000, 8.2, 15.0), (2000, 14.4, 28.3)])
+def test_the_bound_behind_three_lenses_is_that_of_separate_computations(z_nm, lateral_nm, axial_nm):
+    # 3000 photons counted inside the window, 10 of background, known; finite differences and analytic derivatives gave these figures
+    table = PsfTable(load_example("light_field_3"), 29, depth_step_nm=50.0)
+    place = torch.tensor([[float(z_nm), 0.0, 0.0]])
+    inside = table.images(place[:, None].expand(-1, 3, -1), derivatives=False).value.sum()
+    fisher = fisher_information(table, place, 3000 / inside[None], torch.tensor([10.0]), 1.6**2)
+    known, unknown = standard_errors(fisher[:, :3, :3])[0], standard_errors(fisher)[0]
+    assert float(known[1:].square().mean().sqrt()) == pytest.approx(lateral_nm, rel=0.06)
+    assert float(known[0]) == pytest.approx(axial_nm, rel=0.06)
+    # brightness and background are nearly free at focus, and cost depth where the views are blurred
+    assert 1 <= float(unknown[0] / known[0]) < 1.13

@@ -20,7 +20,30 @@ def isolated_bound(
     read_variance: float = 0.0,
     blur_nm: Tensor | None = None,
 ) -> Tensor:
-    """Standard errors of an isolated molecule.
+    """Standard errors of an isolated molecule; parameters as in `fisher_information`.
+
+    Returns
+    -------
+    (m, 4 + V) standard errors of z, y, x (nm), photons and the views' backgrounds.
+    """
+    fisher = fisher_information(table, position_zyx_nm, photons, background_v, read_variance, blur_nm)
+    return standard_errors(fisher).to(position_zyx_nm.dtype)
+
+
+def standard_errors(fisher_mpp: Tensor) -> Tensor:
+    """Smallest standard errors of parameters that are estimated together; leave rows and columns of known ones out."""
+    return torch.linalg.inv(fisher_mpp).diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
+
+
+def fisher_information(
+    table: PsfTable,
+    position_zyx_nm: Tensor,
+    photons: Tensor,
+    background_v: Tensor,
+    read_variance: float = 0.0,
+    blur_nm: Tensor | None = None,
+) -> Tensor:
+    """Fisher information of an isolated molecule.
 
     Parameters
     ----------
@@ -32,7 +55,7 @@ def isolated_bound(
 
     Returns
     -------
-    (m, 4 + V) standard errors of z, y, x (nm), photons and the views' backgrounds.
+    (m, 4 + V, 4 + V) in the order z, y, x (nm), photons and the views' backgrounds; double precision.
     """
     views = len(table.pixel_v)
     yx = torch.einsum("vij,mj->mvi", table.linear_v22, position_zyx_nm[:, 1:])
@@ -53,5 +76,4 @@ def isolated_bound(
         ],
         1,
     ).double()
-    fisher = torch.einsum("mpvab,mqvab->mpq", jacobian / variance[:, None], jacobian)
-    return torch.linalg.inv(fisher).diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt().to(position_zyx_nm.dtype)
+    return torch.einsum("mpvab,mqvab->mpq", jacobian / variance[:, None], jacobian)
