@@ -1,0 +1,104 @@
+"""What a user may choose in structured illumination: estimate patterns, reconstruct, simulate raw stacks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from .illumination import GEOMETRIES, Geometry
+from .noun import Noun
+from .plans import Device
+
+GeometryName = Literal["2d-3x3", "2d-3x5", "2d-5x5", "3d-3x5", "hexagonal-1x7", "lattice-1x3", "lattice-1x5"]
+FrameOrder = Literal["apz", "azp", "paz", "pza", "zap", "zpa"]
+ORDERS: tuple[FrameOrder, ...] = ("apz", "azp", "paz", "pza", "zap", "zpa")
+
+
+class FramesPlan(Noun):
+    """How the frames of a raw stack are to be understood."""
+
+    geometry: GeometryName = Field(
+        "2d-3x3", description="Patterns: dimensions, then orientations x phases (2d-3x3 is usual for TIRF and grazing incidence)."
+    )
+    orientations: PositiveInt | None = Field(None, le=32, description="Orientations of the pattern; empty = as the geometry says.")
+    phases: PositiveInt | None = Field(None, ge=3, le=64, description="Frames per orientation; empty = as the geometry says.")
+    order: FrameOrder | None = Field(
+        None,
+        description="Order of the frames, slowest first (a = orientation, p = phase, z = plane); time is always outside. "
+        "Empty = found from the strength of the pattern.",
+    )
+    planes: PositiveInt = Field(1, description="Planes (z) at each time.")
+    montage: Literal["none", "ap", "pa"] = Field(
+        "none", description="Every image is a mosaic of the frames: rows of orientations (ap), rows of phases (pa), or no mosaic."
+    )
+    flip_y: bool = Field(False, description="Turn the frames upside down first (TIFF and DeltaVision files differ in this).")
+    first_time: int = Field(0, ge=0, description="First time point to use, counted from 0.")
+    last_time: int | None = Field(None, ge=0, description="Last time point, counted from 0 and included; empty = to the end.")
+    device: Device = Field("auto", description="Where to compute.")
+
+    @property
+    def chosen_geometry(self) -> Geometry:
+        """The geometry with the user's own counts."""
+        known = GEOMETRIES[self.geometry]
+        return Geometry(
+            orientations=self.orientations or known.orientations,
+            phases=self.phases or known.phases,
+            wave_steps=known.wave_steps,
+            hexagonal=known.hexagonal,
+            axial=known.axial,
+        )
+
+
+class EstimatePlan(FramesPlan):
+    """How patterns are found."""
+
+    averaged_times: PositiveInt = Field(20, description="Time points whose frames are averaged first; a noisy movie needs many.")
+    lowest_frequency: PositiveFloat = Field(0.5, description="Finest wave: lowest frequency to look at, over 2 NA / wavelength.")
+    highest_frequency: PositiveFloat = Field(1.35, le=1.9, description="Finest wave: highest frequency to look at, over 2 NA / wavelength.")
+    otf_damping: float = Field(
+        1.0, gt=0, le=1, description="Loss of contrast at the cut-off beyond the ideal lens; 1 = ideal, 0.3 is common for real ones."
+    )
+    measure_steps: bool = Field(True, description="Measure each frame's phase step; else steps are equal.")
+
+
+class StructuredPlan(EstimatePlan):
+    """How raw frames become images of twice the resolution."""
+
+    wiener: PositiveFloat = Field(0.05, le=10, description="Wiener parameter: larger is smoother, smaller is sharper and noisier.")
+    attenuation: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Strength of the notch at the centre of each band, against out-of-focus light; 0 = none.",
+    )
+    attenuation_per_um: PositiveFloat = Field(1.2, description="Width of the notch (full width at half maximum) in cycles per micrometre.")
+    apodization: NonNegativeFloat = Field(
+        0.9, le=3, description="Exponent of the taper towards the highest frequencies; 0 = none (rings), 1 = as a lens of that resolution."
+    )
+    edge_px: int = Field(16, ge=0, le=256, description="Margin around the frames in which they fade into their mean, in pixels.")
+    least_modulation: float = Field(
+        0.1, ge=0, le=1, description="Waves found weaker are taken as this strong, with a note; noise would be amplified else."
+    )
+    equalize: bool = Field(True, description="Correct bleaching and lamp changes: all frames of a time get the same mean.")
+    reuse: bool = Field(True, description="Find the patterns once and use them for all time points; else find them for each.")
+
+
+class StructuredSimulatePlan(Noun):
+    """What a simulated raw stack contains."""
+
+    geometry: GeometryName = Field("2d-3x3", description="Patterns: dimensions, then orientations x phases.")
+    order: FrameOrder = Field("apz", description="Order of the frames, slowest first (a = orientation, p = phase, z = plane).")
+    time_count: PositiveInt = Field(1, description="Number of time points.")
+    shape_yx_px: tuple[PositiveInt, PositiveInt] = Field((256, 256), description="Rows and columns of a frame.")
+    structure: Literal["filaments", "shells", "uniform"] = Field("filaments", description="What is in the sample.")
+    emitter_density_per_um2: PositiveFloat = Field(400.0, description="Emitters per square micrometre; many make smooth structures.")
+    photons: PositiveFloat = Field(200.0, description="Mean photons per pixel and frame in the brightest hundredth of the image.")
+    background_photons: NonNegativeFloat = Field(5.0, description="Unmodulated background in photons per pixel and frame.")
+    frequency: PositiveFloat = Field(0.9, le=1.9, description="Frequency of the finest wave over the cut-off 2 NA / wavelength.")
+    angle_rad: float = Field(0.2, description="Direction of the first wave vector in rad, from +x towards +y of the array.")
+    modulation: float = Field(0.6, gt=0, le=1, description="Strength of each wave.")
+    step_error_rad: NonNegativeFloat = Field(0.0, description="Random error of the phase steps, standard deviation in rad.")
+    bleaching: float = Field(0.0, ge=0, lt=1, description="Share of the light that is lost from the first to the last frame of a time.")
+    seed: int = Field(0, ge=0, description="Seed: the same seed gives the same stack.")
+    device: Device = Field("auto", description="Where to compute.")

@@ -1,0 +1,1 @@
+"""Structured illumination: simulate, estimate patterns, reconstruct."""
