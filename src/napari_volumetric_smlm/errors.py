@@ -44,3 +44,18 @@ class EngineError(SmlmError):
 
 class OutputError(SmlmError):
     """A result could not be written: disk full, read-only folder, name taken by a folder."""
+
+
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether an error that others raised, or what caused it, is a lack of memory.
+
+    torch's own type is known by its name, because torch may not be loaded; on the processor torch raises a plain RuntimeError, whose
+    words are all there is to know it by.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in str(error) or "not enough memory" in str(error)):
+            return True
+        error = error.__cause__
+    return False

@@ -2,6 +2,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from napari_volumetric_smlm.io.models import (
     list_models,
     read_model_card,
     read_model_weights,
+    weights_hash,
     write_model_weights,
 )
 
@@ -142,16 +145,54 @@ def test_weights_that_are_not_finite_are_told(arrays, tmp_path):
         read_model_weights(path)
 
 
-def test_a_full_disk_leaves_the_older_model_whole(arrays, written, monkeypatch):
+@pytest.mark.parametrize("part", ["write_bytes", "write_text"])
+def test_a_full_disk_leaves_the_older_model_whole(arrays, written, monkeypatch, part):
     before = {path: path.read_bytes() for path in written.parent.iterdir()}
 
     def full(self, *arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, part, full)
     with pytest.raises(OutputError, match="the disk is full"):
         write_model_weights({"new": np.ones(3)}, {}, written)
     assert {path: path.read_bytes() for path in written.parent.iterdir()} == before
+
+
+FILLING = """
+import resource, signal, sys
+import numpy as np
+from napari_volumetric_smlm.errors import OutputError
+from napari_volumetric_smlm.io.models import write_model_weights
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    write_model_weights({"w": np.ones(100_000)}, {}, sys.argv[1])
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of files is limited in another way")
+def test_weights_for_which_the_system_has_no_room_are_told_and_leave_nothing(tmp_path):
+    """The system's own refusal, not one that is made up: safetensors' writer would tell of it by an error of its own."""
+    words = [sys.executable, "-c", FILLING, str(tmp_path / "model.safetensors")]
+    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert f"cannot write {tmp_path / 'model.safetensors'}: " in told
+    assert "nothing was changed" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_may_name_the_weights_before_it(arrays, written):
+    older = written.read_bytes()
+    before = weights_hash(written)
+    write_model_weights({**arrays, "steps": np.array([8])}, {**CARD, "weights_before_sha256": before}, written)
+    found, card = read_model_weights(written)
+    assert found["steps"] == 8
+    assert card["weights_sha256"] == weights_hash(written) != before
+    written.write_bytes(older)
+    found, card = read_model_weights(written)
+    assert found["steps"] == 7
+    assert card["weights_sha256"] == before
 
 
 def test_a_card_that_json_cannot_hold_writes_nothing(arrays, tmp_path):

@@ -14,7 +14,7 @@ from napari_volumetric_smlm.cli import parser
 from napari_volumetric_smlm.cli.options import plan_from
 from napari_volumetric_smlm.domain.plans import ReconstructPlan, TrainPlan
 from napari_volumetric_smlm.domain.runs import ModelCard, Progress, TrainedModel
-from napari_volumetric_smlm.errors import OutputError
+from napari_volumetric_smlm.errors import EngineError, OutputError
 from napari_volumetric_smlm.io.instruments import load_instrument
 from napari_volumetric_smlm.io.models import card_path, checkpoint_path, read_model_card, write_model_weights
 from napari_volumetric_smlm.plugin import training
@@ -56,6 +56,7 @@ class FakeTrain:
         self.began_at = []
         self.permits = threading.Semaphore(1_000_000)
         self.error = None
+        self.notice = ""
 
     def hold(self, after):
         self.permits = threading.Semaphore(after)
@@ -79,7 +80,8 @@ class FakeTrain:
                     raise self.error
                 done += 1
                 curve.append({"count": 5.0 / done, "position": 30.0 / done})
-                yield Progress(stage="train", done=done, total=STEPS, numbers={**curve[-1], "loss": 35.0 / done})
+                yield Progress(stage="train", done=done, total=STEPS, numbers={**curve[-1], "loss": 35.0 / done},
+                               message=self.notice)  # fmt: skip
         except GeneratorExit:
             if done:
                 write_model_weights(WEIGHTS, {"checkpoint_of": {}, "steps_done": done, "curve": curve}, checkpoint)
@@ -267,13 +269,34 @@ def test_one_name_is_not_trained_twice_at_a_time(trainer, qtbot, fake):
     assert not fake.calls
 
 
-def test_too_little_memory_is_words(trainer, qtbot, fake):
-    class OutOfMemoryError(RuntimeError):
+def test_what_the_training_has_to_tell_stands_before_its_loss(trainer, qtbot, fake):
+    fake.notice = "Out of memory: batch 8 -> 4"
+    fake.hold(3)
+    trainer.panel.button.click()
+    qtbot.wait_until(lambda: trainer.curve.steps == [1, 2, 3], timeout=10000)
+    fake.allow()
+    told = []
+    trainer.panel.ticked.connect(lambda tick: told.append(trainer.panel.message.text()))
+    with qtbot.wait_signal(trainer.panel.ended, timeout=20000):
         pass
+    assert any(text.startswith("⚠ Out of memory: batch 8 -> 4 · Training, loss") for text in told)
 
-    fake.error = OutOfMemoryError("CUDA out of memory")
+
+def test_a_training_that_fails_says_why_and_keeps_what_it_has_learned(trainer, qtbot, fake):
+    stop_after(trainer, fake, qtbot, 2)
+    fake.allow()
+    fake.error = EngineError("the loss of step 3 is not finite")
     assert run(trainer, qtbot).kind == "failed"
-    assert "not enough memory for training frames of 80 x 80 pixels" in trainer.panel.message.text()
+    assert "the loss of step 3 is not finite" in trainer.panel.message.text()
+    assert "A stopped training of this name is kept (step 2)" in trainer.name_words.text()
+
+
+def test_a_card_whose_weights_are_not_there_is_no_kept_training(tmp_path):
+    place = tmp_path / "toy.safetensors"
+    write_model_weights(WEIGHTS, {"steps_done": 3, "curve": []}, checkpoint_path(place))
+    assert training.kept_training(place).steps == 3
+    checkpoint_path(place).unlink()
+    assert training.kept_training(place) is None
 
 
 def test_a_model_that_cannot_be_saved_is_words_and_the_training_is_kept(trainer, qtbot, fake, monkeypatch):

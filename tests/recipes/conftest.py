@@ -13,6 +13,8 @@ from napari_volumetric_smlm.domain.instrument import Instrument
 from napari_volumetric_smlm.engine.simulate.camera import expose
 from napari_volumetric_smlm.engine.simulate.molecules import Emissions
 from napari_volumetric_smlm.engine.simulate.scene import Scene
+from napari_volumetric_smlm.engine.training import average
+from napari_volumetric_smlm.recipes import train, train_lean
 
 Rows = list[tuple[int, float, float, float, float]]
 
@@ -43,3 +45,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny_training(monkeypatch):
+    """Let the quick preset be a network and batches that take milliseconds."""
+    monkeypatch.setitem(train_lean.PRESETS, "quick", train_lean.Preset(40, 4, 5, 8, (1, 2)))
+    monkeypatch.setattr(train, "TEST_FRAMES", 4)
+    monkeypatch.setattr(average, "HELD_OUT_FRAMES", 2)

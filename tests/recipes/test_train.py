@@ -10,38 +10,22 @@ from pydantic import ValidationError
 
 from napari_volumetric_smlm.domain.plans import EvaluatePlan, ReconstructPlan, TrainPlan
 from napari_volumetric_smlm.engine.assemble.score import score
-from napari_volumetric_smlm.engine.training import loop
-from napari_volumetric_smlm.errors import EngineError, ModelError
-from napari_volumetric_smlm.io.models import card_path, write_model_weights
+from napari_volumetric_smlm.errors import ModelError
+from napari_volumetric_smlm.io.models import card_path, read_model_weights, write_model_weights
 from napari_volumetric_smlm.recipes import finish, train_lean
-from napari_volumetric_smlm.recipes import train as recipe
 from napari_volumetric_smlm.recipes.reconstruct import reconstruct
 from napari_volumetric_smlm.recipes.train import train
 from napari_volumetric_smlm.recipes.train_lean import LeanFamily, Preset
+from napari_volumetric_smlm.recipes.trained import load_network
 
+pytestmark = pytest.mark.usefixtures("tiny_training")
 PLAN = TrainPlan(frame_count=24, frame_px=32, photons=(3000, 6000), density_per_um2=(0.1, 0.3), window_px=13, seed=4)
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """Use a network and batches that take milliseconds."""
-    monkeypatch.setitem(train_lean.PRESETS, "quick", Preset(40, 4, 5, 8, (1, 2)))
-    monkeypatch.setattr(recipe, "TEST_FRAMES", 4)
 
 
 @pytest.fixture
 def model(toy_instrument, tmp_path):
     result = finish(train(toy_instrument, PLAN))
     return write_model_weights(result.weights, result.card.model_dump(mode="json"), tmp_path / "toy.safetensors")
-
-
-def interrupted(instrument, plan, checkpoint, steps):
-    """Train until some step and close the recipe, as a cancel does."""
-    work = train(instrument, plan, checkpoint)
-    for progress in work:
-        if progress.stage == "train" and progress.done >= steps:
-            break
-    work.close()
 
 
 def test_the_card_says_what_the_model_is_and_how_it_did(toy_instrument):
@@ -52,6 +36,7 @@ def test_the_card_says_what_the_model_is_and_how_it_did(toy_instrument):
     assert card.command == "vsmlm train --seed 4"
     assert card.frames_seen == 24
     assert card.tested_frames == 4
+    assert 1 <= card.kept_step <= 6
     assert 0 <= card.accuracy["jaccard"] <= 1
     assert card.units == {"low_nm": 0.0, "high_nm": 1000.0, "pixel_nm": 110.0, "photons": 4500.0}
     assert {len(values) for values in result.curve.values()} == {6}
@@ -65,47 +50,6 @@ def test_the_same_seed_gives_the_same_curve_and_weights_another_seed_others(toy_
     assert not np.array_equal(one.curve["position"], other.curve["position"])
     for name, values in one.weights.items():
         np.testing.assert_array_equal(values, again.weights[name])
-
-
-def test_stopped_and_begun_again_it_ends_with_the_same_model(toy_instrument, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "TELL_S", 0.0)
-    whole = finish(train(toy_instrument, PLAN))
-    checkpoint = tmp_path / "toy.checkpoint.safetensors"
-    interrupted(toy_instrument, PLAN, checkpoint, 3)
-    assert checkpoint.is_file()
-    rest = finish(train(toy_instrument, PLAN, checkpoint))
-    for name, values in whole.curve.items():
-        np.testing.assert_array_equal(values, rest.curve[name])
-    for name, values in whole.weights.items():
-        np.testing.assert_array_equal(values, rest.weights[name])
-
-
-def test_a_stop_while_it_is_tested_keeps_the_finished_training(toy_instrument, tmp_path):
-    checkpoint = tmp_path / "toy.checkpoint.safetensors"
-    work = train(toy_instrument, PLAN, checkpoint)
-    next(progress for progress in work if progress.stage == "test")
-    work.close()
-    rest = finish(train(toy_instrument, PLAN, checkpoint))
-    for name, values in finish(train(toy_instrument, PLAN)).weights.items():
-        np.testing.assert_array_equal(values, rest.weights[name])
-
-
-def test_the_checkpoint_of_another_training_is_refused(toy_instrument, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "TELL_S", 0.0)
-    checkpoint = tmp_path / "toy.checkpoint.safetensors"
-    interrupted(toy_instrument, PLAN, checkpoint, 2)
-    before = checkpoint.read_bytes()
-    with pytest.raises(ModelError, match=r"another training \(plan differ\).*delete the checkpoint to begin anew"):
-        finish(train(toy_instrument, PLAN.model_copy(update={"learning_rate": 5e-4}), checkpoint))
-    assert checkpoint.read_bytes() == before
-
-
-def test_a_loss_that_is_not_finite_leaves_no_checkpoint_of_the_ruin(toy_instrument, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "LARGEST_GRADIENT", float("nan"))
-    checkpoint = tmp_path / "toy.checkpoint.safetensors"
-    with pytest.raises(EngineError, match="is not finite"):
-        finish(train(toy_instrument, PLAN, checkpoint))
-    assert not checkpoint.exists()
 
 
 def test_ranges_that_contradict_themselves_are_told():
@@ -158,6 +102,19 @@ def test_weights_that_do_not_belong_to_the_card_are_refused(model, toy_instrumen
     movie = film(toy_instrument, [(0, 500.0, 20.0, 20.0, 5000.0)], (40, 40), 1)
     with pytest.raises(ModelError, match="weights and card do not belong together"):
         finish(reconstruct(movie, toy_instrument, ReconstructPlan(model=str(model))))
+
+
+def test_weights_under_other_names_are_refused(model, toy_instrument):
+    arrays, card = read_model_weights(model)
+    write_model_weights({f"module.{name}": array for name, array in arrays.items()}, card, model)
+    with pytest.raises(ModelError, match="weights and card do not belong together"):
+        load_network(str(model), toy_instrument)
+
+
+def test_a_model_for_another_depth_range_is_no_start(model, toy_instrument):
+    deeper = toy_instrument.model_copy(update={"depth_range_nm": (0.0, 1500.0)})
+    with pytest.raises(ModelError, match=r"was trained for 'toy' with high_nm 1000, the instrument 'toy' has 1500"):
+        finish(train(deeper, PLAN.model_copy(update={"start_model": str(model)})))
 
 
 def test_a_start_model_of_another_architecture_is_refused(model, toy_instrument, monkeypatch):

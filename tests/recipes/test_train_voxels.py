@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from napari_volumetric_smlm.domain.plans import ReconstructPlan, TrainPlan
 from napari_volumetric_smlm.engine.networks.voxels import decode_voxels
 from napari_volumetric_smlm.engine.optics.table import PsfTable
+from napari_volumetric_smlm.engine.training import average
+from napari_volumetric_smlm.engine.training.average import Batch
 from napari_volumetric_smlm.errors import ModelError, PlanError
 from napari_volumetric_smlm.io.models import card_path, write_model_weights
 from napari_volumetric_smlm.recipes import finish
@@ -31,10 +33,11 @@ PLANS = {
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Take batches of two frames and test on as many."""
+    """Take batches of two frames, hold as many out and test on as many."""
     for name in BATCH:
         monkeypatch.setitem(BATCH, name, 2)
     monkeypatch.setattr(recipe, "TEST_FRAMES", 2)
+    monkeypatch.setattr(average, "HELD_OUT_FRAMES", 2)
 
 
 def saved(result, place):
@@ -78,7 +81,7 @@ def test_the_loss_draws_the_voxels_of_the_molecules_up(name, toy_instrument):
         asked["voxels"] = torch.zeros((len(frames), 21, 32 * finer, 32 * finer), requires_grad=True)
         return asked["voxels"]
 
-    loss = sum(family.loss(ask, 0).values())
+    loss = sum(family.loss(ask, Batch(family.batch, 0)).values())
     (slope,) = torch.autograd.grad(loss, asked["voxels"])
     rows = family.frames.wanted(emissions)
     index = family.grid.index(emissions.position_n3[rows]).round().long()

@@ -118,7 +118,8 @@ class ModelCard(Noun):
     """What a model is, how it came about and how well it did on frames that its training never saw.
 
     units : low_nm, high_nm, pixel_nm, photons of `engine.networks.units`. architecture : arguments of the network.
-    accuracy : figures by name, on `tested_frames` simulated frames.
+    accuracy : figures by name, on `tested_frames` simulated frames. kept_step : whose averaged weights did best on held-out frames,
+    other ones than those of the test; these are the model.
     """
 
     kind: str = "localizer"
@@ -131,6 +132,7 @@ class ModelCard(Noun):
     plan: TrainPlan
     command: str = ""
     frames_seen: int
+    kept_step: int = 0
     tested_frames: int = 0
     accuracy: dict[str, float] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)

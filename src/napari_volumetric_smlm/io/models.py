@@ -42,7 +42,7 @@ def read_model_weights(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[
     dict of arrays
         Weights by name.
     dict
-        The card: architecture, plan, instrument, accuracy, versions, as they were written.
+        The card: architecture, plan, instrument, accuracy, versions, as they were written; `weights_sha256` is that of the file read.
 
     Raises
     ------
@@ -58,8 +58,8 @@ def read_model_weights(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[
             f"{card_path(source)}: schema_version is {card.get('schema_version')!r}, expected {CARD_VERSION!r}; "
             "the card was written by another version; export the model again"
         )
-    found = _hash_file(source)
-    if card.get("weights_sha256") != found:
+    found = weights_hash(source)
+    if found not in (card.get("weights_sha256"), card.get("weights_before_sha256")):
         raise ModelError(
             f"{source}: these are not the weights that the card {card_path(source).name} describes (SHA-256 {found[:12]}..., "
             f"the card says {str(card.get('weights_sha256'))[:12]}...); copy weights and card together again"
@@ -73,11 +73,14 @@ def read_model_weights(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[
             raise ModelError(
                 f"{source}: weights {name} hold values that are not finite; the training diverged; train again or take an earlier model"
             )
-    return arrays, card
+    return arrays, {**card, "weights_sha256": found}
 
 
 def write_model_weights(arrays: Mapping[str, NDArray[Any]], card: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
     """Write weights and card; both take their places together, or neither does.
+
+    A kill may come between the two: then the new card lies beside the weights before, whose hash a card may therefore name as
+    `weights_before_sha256`, if it describes both.
 
     Raises
     ------
@@ -90,14 +93,16 @@ def write_model_weights(arrays: Mapping[str, NDArray[Any]], card: Mapping[str, A
     if target.suffix != ".safetensors":
         raise ModelError(f"{target}: models are written as .safetensors with a .json card; found the ending {target.suffix or 'none'}")
     plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with replacing(target) as weights, replacing(card_path(target)) as note:
-        safetensors.numpy.save_file(plain, weights)
-        full_card = {**card, "schema_version": CARD_VERSION, "weights_sha256": _hash_file(weights)}
+    with replacing(target) as weights:
+        # not save_file: it tells of a full disk by an error of its own
+        weights.write_bytes(safetensors.numpy.save(plain))
+        full_card = {**card, "schema_version": CARD_VERSION, "weights_sha256": weights_hash(weights)}
         try:
             text = json.dumps(full_card, indent=1, allow_nan=False, ensure_ascii=False)
         except (TypeError, ValueError) as error:
             raise ModelError(f"the model card cannot be written as JSON ({error}); use finite numbers, text, lists and dicts") from error
-        note.write_text(text + "\n", encoding="utf-8")
+        with replacing(card_path(target)) as note:
+            note.write_text(text + "\n", encoding="utf-8")
     return target
 
 
@@ -204,6 +209,7 @@ def _card_of(source: Path) -> Path:
     return card
 
 
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as stream:
+def weights_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a weights file."""
+    with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

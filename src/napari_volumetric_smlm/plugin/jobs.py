@@ -14,7 +14,7 @@ from ..domain.molecules import Localizations
 from ..domain.noun import Noun
 from ..domain.plans import CalibrationPlan, ReconstructPlan, RenderPlan
 from ..domain.runs import Calibration, FrameExplanation, Progress, Reconstruction
-from ..errors import OutputError, SmlmError
+from ..errors import OutputError, SmlmError, ran_out_of_memory
 from ..io.instruments import save_instrument
 from ..io.json_files import write_noun
 from ..io.tables import write_table
@@ -142,15 +142,6 @@ def on_device(plan: P, chosen: Preferences) -> P:
     if getattr(plan, "device", "") == "auto" and chosen.device != "auto":
         return plan.model_copy(update={"device": chosen.device})
     return plan
-
-
-def ran_out_of_memory(error: BaseException | None) -> bool:
-    """Tell whether an error, or what caused it, is a lack of memory (torch's own type is known by name: torch may not be loaded)."""
-    while error is not None:
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return True
-        error = error.__cause__
-    return False
 
 
 def autosave(table: Localizations, plan: ReconstructPlan, folder: Path) -> Path:

@@ -11,11 +11,11 @@ from pathlib import Path
 from ..domain.instrument import Instrument
 from ..domain.plans import TrainPlan
 from ..domain.runs import ModelCard, Progress
-from ..errors import EngineError, ModelError, OutputError, PlanError, SmlmError
+from ..errors import ModelError, OutputError, PlanError, SmlmError
 from ..io.json_files import read_json
 from ..io.models import CHECKPOINT, LARGEST_CARD_MIB, card_path, checkpoint_path, write_model_weights
 from .calls import instrument_file, on_command_line
-from .jobs import on_device, prepare_engine, ran_out_of_memory
+from .jobs import on_device, prepare_engine
 from .settings import Preferences
 
 SUFFIX = ".safetensors"
@@ -73,7 +73,7 @@ def suggested_name(instrument: Instrument, folder: Path) -> str:
 def kept_training(place: Path) -> Kept | None:
     """Return where a stopped training of this model stands; None without one."""
     note = card_path(checkpoint_path(place))
-    if not note.is_file():
+    if not (note.is_file() and checkpoint_path(place).is_file()):
         return None
     try:
         tree = read_json(note, ModelError, LARGEST_CARD_MIB)
@@ -108,20 +108,12 @@ def train_job(
     ------
     PlanError
         If a model of this name is being trained already.
-    EngineError
-        If there is not enough memory.
     """
     if place in _UNDER_WAY:
         raise PlanError(f"{place.name} is being trained already, or has not stopped yet: wait a moment, or give another name")
     _UNDER_WAY.add(place)
     try:
         return (yield from _train(instrument, plan, place, chosen, instrument_path))
-    except Exception as error:
-        if ran_out_of_memory(error):
-            raise EngineError(
-                f"not enough memory for training frames of {plan.frame_px} x {plan.frame_px} pixels: lower Frame, or take a smaller preset"
-            ) from error
-        raise
     finally:
         _UNDER_WAY.discard(place)
 
@@ -165,4 +157,7 @@ def _train(
 
 def _in_words(progress: Progress) -> Progress:
     loss = progress.numbers.get("loss")
-    return progress if loss is None else progress.model_copy(update={"message": f"Training, loss {loss:.4g}"})
+    if loss is None:
+        return progress
+    notice = f"⚠ {progress.message} · " if progress.message else ""
+    return progress.model_copy(update={"message": f"{notice}Training, loss {loss:.4g}"})

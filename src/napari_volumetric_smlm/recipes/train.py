@@ -18,16 +18,17 @@ from ..domain.molecules import Localizations
 from ..domain.plans import EvaluatePlan, TrainPlan
 from ..domain.runs import ModelCard, Progress, TrainedModel
 from ..engine.assemble.score import score
-from ..engine.training.loop import Step, Trainer
-from ..errors import ModelError
+from ..engine.training.average import Batch
+from ..engine.training.loop import LESS_MEMORY, Step, Trainer
+from ..errors import EngineError, ModelError, SmlmError, ran_out_of_memory
 from .train_lean import LeanFamily
 from .train_voxels import VoxelFamily
 from .trained import build, load_network, weights_of
-from .training_checkpoint import read_checkpoint, write_checkpoint
+from .training_checkpoint import Keeper
 from .training_frames import TrainingFrames
 
 TEST_FRAMES = 32
-CHECKPOINT_S, TELL_S = 120.0, 0.4
+TELL_S = 0.4
 
 
 class Family(Protocol):
@@ -44,8 +45,8 @@ class Family(Protocol):
     frame_count: int
     batch: int
 
-    def loss(self, network: nn.Module, k: int) -> dict[str, Tensor]:
-        """Parts of the loss for batch k."""
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Parts of the loss for a batch, each a mean over its frames."""
 
     def find(self, network: nn.Module, channels: Tensor) -> tuple[Tensor, Tensor]:
         """Frame (n) and place (n, 3) in nm of what the network finds alone."""
@@ -65,28 +66,53 @@ def train(
     Yields
     ------
     Progress
-        Several times a second: the parts of the loss, smoothed.
+        Several times a second: the parts of the loss, smoothed. The message tells where fewer frames at a time are computed because
+        the memory is short, and where the state could not be kept.
 
     Raises
     ------
     EngineError
-        If the loss is not finite.
+        If the loss is not finite, or the memory holds not even one frame.
     ModelError
         If the start model does not fit, or the checkpoint belongs to something else.
     PlanError
         If the architecture cannot read what the instrument sees.
     """
-    started = time.perf_counter()
-    yield Progress(stage="prepare", message="Computing the point-spread function")
+    try:
+        return (yield from _train(instrument, plan, checkpoint, command))
+    except SmlmError:
+        raise
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise EngineError(
+                f"not enough memory for training frames of {plan.frame_px} x {plan.frame_px} pixels: {LESS_MEMORY}"
+            ) from error
+        raise
+
+
+def begin(instrument: Instrument, plan: TrainPlan, command: str = "") -> tuple[Family, ModelCard, Trainer]:
+    """Make everything that a training needs, before its first step.
+
+    Raises
+    ------
+    ModelError
+        If the start model does not fit.
+    """
     family: Family = LeanFamily(instrument, plan) if plan.architecture == "lean" else VoxelFamily(instrument, plan)
     total = max(1, round((plan.frame_count or family.frame_count) / family.batch))
     card = _card(instrument, plan, family, command)
     network = _first_network(card, plan, instrument).to(family.frames.table.device)
-    trainer = Trainer(network, family.loss, total, plan.learning_rate)
-    curve: list[Step] = []
-    if checkpoint is not None and checkpoint.is_file():
-        curve = read_checkpoint(checkpoint, card, trainer)
-    kept, told = time.perf_counter(), 0.0
+    return family, card, Trainer(network, family.loss, total, plan.learning_rate, family.batch)
+
+
+def _train(instrument: Instrument, plan: TrainPlan, checkpoint: Path | None, command: str) -> Generator[Progress, None, TrainedModel]:
+    started = time.perf_counter()
+    yield Progress(stage="prepare", message="Computing the point-spread function")
+    family, card, trainer = begin(instrument, plan, command)
+    keeper = Keeper(checkpoint, card, trainer)
+    curve = keeper.resume()
+    told = 0.0
+    less_memory = ""
     smooth: dict[str, float] = {}
     for step in curve:
         smooth = _followed(smooth, step)
@@ -94,25 +120,28 @@ def train(
         for step in trainer.run():
             curve.append(step)
             smooth = _followed(smooth, step)
+            less_memory = step.notice or less_memory
+            keeper.now_and_then(curve)
             now = time.perf_counter()
-            if checkpoint is not None and now - kept > CHECKPOINT_S:
-                write_checkpoint(checkpoint, card, trainer, curve)
-                kept = now
-            if now - told > TELL_S or step.number == total:
+            if now - told > TELL_S or step.number == trainer.steps:
                 told = now
-                yield Progress(stage="train", done=step.number, total=total, numbers={**smooth, "loss": sum(smooth.values())})
+                yield Progress(stage="train", done=step.number, total=trainer.steps, numbers={**smooth, "loss": sum(smooth.values())},
+                               message="; ".join(filter(None, [less_memory, keeper.trouble])))  # fmt: skip
         yield Progress(stage="test", message="Testing on frames that it never saw")
-        accuracy = yield from _test(family, trainer.average)
+        averages = trainer.averages
+        network = averages.best if averages.best_step else averages.mean
+        accuracy = yield from _test(family, network, trainer.together)
     except GeneratorExit:
-        # stopped; after an error the last good checkpoint stays
-        if checkpoint is not None and trainer.done:
-            write_checkpoint(checkpoint, card, trainer, curve)
+        keeper.at_a_stop(curve)
         raise
-    card = card.model_copy(update={"frames_seen": trainer.done * family.batch, "accuracy": accuracy, "tested_frames": TEST_FRAMES})
+    except EngineError as error:
+        # the last good checkpoint stays
+        raise EngineError(f"{error}{keeper.words()}") from error
+    seen = {"frames_seen": trainer.done * family.batch, "kept_step": averages.best_step or trainer.done}
     names = list(curve[0].losses) if curve else []
     return TrainedModel(
-        weights=weights_of(trainer.average),
-        card=card,
+        weights=weights_of(network),
+        card=card.model_copy(update={**seen, "accuracy": accuracy, "tested_frames": TEST_FRAMES}),
         curve={name: np.array([step.losses[name] for step in curve]) for name in names},
         complete=True,
         seconds=time.perf_counter() - started,
@@ -157,19 +186,19 @@ def _first_network(card: ModelCard, plan: TrainPlan, instrument: Instrument) -> 
 
 
 @torch.no_grad()
-def _test(family: Family, network: nn.Module) -> Generator[Progress, None, dict[str, float]]:
+def _test(family: Family, network: nn.Module, together: int) -> Generator[Progress, None, dict[str, float]]:
     """Scores of the network alone on frames of another seed."""
     found: list[dict[str, Any]] = []
     true: list[dict[str, Any]] = []
     frames, plan = family.frames, family.frames.plan
-    for first in range(0, TEST_FRAMES, family.batch):
-        channels, _, emissions = frames.batch(family.batch, first, test=True)
+    for first in range(0, TEST_FRAMES, together):
+        channels, _, emissions = frames.batch(together, first, test=True)
         frame, position = family.find(network, channels)
         found.append(_columns(frame.cpu() + first, position.cpu()))
         rows = frames.inside(emissions)
         light = (emissions.photons_n[rows] * frames.detected).double().numpy()
         true.append({**_columns(emissions.frame_n[rows] + first, emissions.position_n3[rows]), "photons": light})
-        yield Progress(stage="test", done=first + family.batch, total=TEST_FRAMES)
+        yield Progress(stage="test", done=first + together, total=TEST_FRAMES)
     truth, mine = (_joined(parts, frames.instrument.z_reference) for parts in (true, found))
     result = score(truth, mine, EvaluatePlan(dim_below_photons=plan.least_photons * frames.detected))
     figures = {"jaccard": result.jaccard, "rmse_lateral_nm": result.rmse_lateral_nm, "rmse_axial_nm": result.rmse_axial_nm}

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from ..domain.instrument import Instrument
 from ..domain.plans import TrainPlan
 from ..engine.localize.features import EXTRA_CHANNELS, Features
+from ..engine.training.average import Batch
 from ..engine.training.losses import localizer_loss
+from ..engine.training.precision import mixed_precision
 from .training_frames import TrainingFrames, table_of
 
 GROUND_PX = 120.0  # structure that the first guess of the background follows
@@ -50,10 +52,12 @@ class LeanFamily:
         self.architecture = {"channels": preset.depths + EXTRA_CHANNELS, "depths": preset.depths, "width": preset.width,
                              "dilations": list(preset.dilations)}  # fmt: skip
 
-    def loss(self, network: nn.Module, k: int) -> dict[str, Tensor]:
-        """Parts of the loss for batch k."""
-        channels, targets, _ = self.frames.batch(self.batch, k)
-        return localizer_loss(network(channels), targets)
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Parts of the loss for a batch."""
+        channels, targets, _ = self.frames.drawn(batch)
+        with mixed_precision(channels.device):
+            predicted = network(channels)
+        return localizer_loss(predicted, targets)
 
     def find(self, network: nn.Module, channels: Tensor) -> tuple[Tensor, Tensor]:
         """Frame and place of what the network finds."""

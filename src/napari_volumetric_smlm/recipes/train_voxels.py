@@ -8,6 +8,8 @@ from ..domain.instrument import Instrument
 from ..domain.plans import UPSAMPLINGS, TrainPlan
 from ..engine.networks.published import DILATIONS
 from ..engine.networks.voxels import VoxelGrid, decode_voxels
+from ..engine.training.average import Batch
+from ..engine.training.precision import mixed_precision
 from ..engine.training.voxel_losses import autods3d_loss, blob_voxels, deepstorm3d_loss, occupied_voxels
 from ..errors import PlanError
 from .trained import VOXEL_RULES, scaled_frames
@@ -44,10 +46,12 @@ class VoxelFamily:
         units = self.frames.units
         self.grid = VoxelGrid(units.low_nm, units.high_nm, planes, units.pixel_nm, finer)
 
-    def loss(self, network: nn.Module, k: int) -> dict[str, Tensor]:
-        """Parts of the loss for batch k."""
-        channels, _, emissions = self.frames.batch(self.batch, k)
-        voxels = network(channels)
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Parts of the loss for a batch."""
+        channels, _, emissions = self.frames.drawn(batch)
+        with mixed_precision(channels.device):
+            voxels = network(channels)
+        voxels = voxels.float()
         rows = self.frames.wanted(emissions)
         frame = emissions.frame_n[rows].to(voxels.device)
         index = self.grid.index(emissions.position_n3[rows].to(voxels.device, voxels.dtype))

@@ -21,12 +21,15 @@ from ..engine.simulate.camera import expose
 from ..engine.simulate.molecules import Emissions, draw_photons
 from ..engine.simulate.scene import Scene
 from ..engine.simulate.structures import Box, place_molecules
+from ..engine.training.average import Batch
 from ..engine.training.losses import Targets
 from .devices import chosen_device
 from .photons import detected_shares, read_photons, to_device
 
 # light from beyond the frame reaches into it; molecules are drawn that far outside, as a share of the window
 BEYOND = 0.3
+# frames for testing from this number on choose among the weights, those before judge what was chosen
+HELD_OUT_FROM = 100_000
 # what the PSF holds beyond the window of the search, a network should have seen too
 WIDER_WINDOW = 1.4
 
@@ -64,6 +67,10 @@ class TrainingFrames:
         self.detected = sum(v.photon_fraction for v in shares.instrument.views) / sum(v.photon_fraction for v in instrument.views)
         self.units = Units(low, high, pixel, sum(plan.photons) / 2 * self.detected)
         self._light = SimulatePlan(photons=plan.photons, photon_distribution=plan.photon_distribution)
+
+    def drawn(self, batch: Batch) -> tuple[torch.Tensor, Targets, Emissions]:
+        """What a step of the training asks for."""
+        return self.batch(batch.frames, batch.number + HELD_OUT_FROM * batch.held_out, batch.held_out)
 
     def batch(self, frames: int, k: int, test: bool = False) -> tuple[torch.Tensor, Targets, Emissions]:
         """Channels, targets and all molecules of batch k; `test` = frames for testing, which no training draws."""

@@ -75,7 +75,10 @@ class LocalizerNetwork(nn.Module):
         height, width = features.shape[-2:]
         even = torch.nn.functional.pad(features, (0, width % 2, 0, height % 2))
         first = self.enter(pixel_unshuffle(even, 2))
-        out = pixel_shuffle(self.leave(torch.cat([self.blocks(first), first], 1)), 2)[..., :height, :width]
+        last = torch.cat([self.blocks(first), first], 1).to(self.leave.weight.dtype)
+        # whatever precision the caller runs us in: eight bits would round z to nanometres
+        with torch.autocast(last.device.type, enabled=False):
+            out = pixel_shuffle(self.leave(last), 2)[..., :height, :width]
         mean = out[:, 1 : 1 + PARAMETERS]
         # a molecule just beyond a pixel's edge may still be told by that pixel
         mean = torch.cat([1.1 * torch.tanh(mean[:, :1]), torch.tanh(mean[:, 1:3]), softplus(mean[:, 3:])], 1)

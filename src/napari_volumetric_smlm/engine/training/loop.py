@@ -1,33 +1,40 @@
 """The loop: a batch, a step downhill, an average of the weights; knows no files, GUI or logging.
 
-Batch k depends on the seed and k alone, and so does everything else that is random: weights, moments and k are a whole checkpoint.
+Everything random depends on the seed, the step and how many frames are computed together: weights, moments and the steps so far are a
+whole checkpoint.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ...errors import EngineError
+from ...errors import EngineError, ran_out_of_memory
+from .average import Averages, Batch, LossOf
 
 WARM_UP = 0.02  # share of the steps over which the rate rises
 LAST_RATE = 0.02  # share of the rate at the end
 LARGEST_GRADIENT = 1.0
-AVERAGE_OVER = 0.03  # share of the steps so far over which the kept weights are averaged
 WEIGHT_DECAY = 0.01
+LESS_MEMORY = "lower frame_px, take a smaller preset, or close other programs on this device"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its number (from 1) and the parts of the loss."""
+    """One step: its number (from 1) and the parts of the loss.
+
+    together : frames computed at once. held_out : loss of the averaged weights on held-out frames, where it was taken. notice : to tell.
+    """
 
     number: int
     losses: dict[str, float]
+    together: int
+    held_out: float | None = None
+    notice: str = ""
 
 
 class Trainer:
@@ -35,15 +42,17 @@ class Trainer:
 
     Parameters
     ----------
-    network : its weights change in place; `average` holds their running mean, which is what is kept.
-    loss_of : parts of the loss for batch k.
+    network : its weights change in place; `averages` holds what is kept of them.
+    loss_of : parts of the loss for a batch, each a mean over its frames.
     steps : number of all steps, which the rate's fall depends on.
+    frames : frames of a step; computed in parts where the memory does not hold them at once.
     """
 
-    def __init__(self, network: nn.Module, loss_of: Callable[[nn.Module, int], dict[str, Tensor]], steps: int, rate: float) -> None:
-        self.network, self.loss_of, self.steps, self.rate = network, loss_of, steps, rate
-        self.average = copy.deepcopy(network).eval().requires_grad_(False)
+    def __init__(self, network: nn.Module, loss_of: LossOf, steps: int, rate: float, frames: int) -> None:
+        self.network, self.loss_of, self.steps, self.rate, self.frames = network, loss_of, steps, rate, frames
+        self.averages = Averages(network, loss_of, steps)
         self.optimizer = torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY)
+        self.together = frames
         self.done = 0
 
     def run(self, until: int | None = None) -> Generator[Step, None, None]:
@@ -52,67 +61,91 @@ class Trainer:
         Raises
         ------
         EngineError
-            If the loss is not finite; the weights are those before that step.
+            If the loss or its gradient is not finite, or not even one frame fits into the memory; the weights are those before that step.
         """
         self.network.train()
         for k in range(self.done, self.steps if until is None else until):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate * self._fall(k)
-            parts = self.loss_of(self.network, k)
-            total = torch.stack(list(parts.values())).sum()
-            if not bool(torch.isfinite(total)):
-                told = ", ".join(f"{name} {float(value.detach()):g}" for name, value in parts.items())
-                raise EngineError(
-                    f"the loss of step {k + 1} is not finite ({told}): the training diverged; lower learning_rate "
-                    f"(now {self.rate:g}) or check that the instrument and the ranges of the plan make sense"
-                )
-            self.optimizer.zero_grad()
-            total.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
+            losses, notice = self._gradient(k)
+            steepness = nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
+            if not bool(torch.isfinite(steepness)):
+                raise self._diverged(k, losses, "gradient")
             self.optimizer.step()
-            self._follow(k)
             self.done = k + 1
-            yield Step(self.done, {name: float(value.detach()) for name, value in parts.items()})
+            self.averages.follow(self.network, self.done)
+            yield Step(self.done, losses, self.together, self.averages.judged(self.done), notice)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a later run needs to go on as if it had never stopped, by name."""
+        """Everything that a later run needs beside the steps so far to go on as if it had never stopped, by name."""
         names = [name for name, _ in self.network.named_parameters()]
         moments = self.optimizer.state_dict()["state"]
-        found = {f"network.{n}": v for n, v in self.network.state_dict().items()}
-        found |= {f"average.{n}": v for n, v in self.average.state_dict().items()}
+        found = {f"{part}.{n}": v for part, network in self._networks().items() for n, v in network.state_dict().items()}
         found |= {f"moments.{key}.{names[i]}": torch.as_tensor(value) for i, kept in moments.items() for key, value in kept.items()}
         return {name: value.detach().clone() for name, value in found.items()}
 
-    def restore(self, state: Mapping[str, Tensor], done: int) -> None:
-        """Go on from a state after `done` steps."""
+    def restore(self, state: Mapping[str, Tensor], past: Sequence[Step]) -> None:
+        """Go on from a state and the steps that led to it."""
         part = lambda prefix: {n[len(prefix) :]: v for n, v in state.items() if n.startswith(prefix)}  # noqa: E731
-        self.network.load_state_dict(part("network."))
-        self.average.load_state_dict(part("average."))
+        for name, network in self._networks().items():
+            network.load_state_dict(part(f"{name}."))
         moments = part("moments.")
-        kept: dict[int, dict[str, Tensor]] = {}
-        for i, (name, _) in enumerate(self.network.named_parameters()):
-            entries = {key.split(".", 1)[0]: value for key, value in moments.items() if key.split(".", 1)[1] == name}
-            if entries:
-                kept[i] = entries
+        kept = {
+            i: {key.split(".", 1)[0]: value for key, value in moments.items() if key.split(".", 1)[1] == name}
+            for i, (name, _) in enumerate(self.network.named_parameters())
+        }
         self.optimizer.load_state_dict({"state": kept, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        self.done = done
+        self.done = len(past)
+        self.together = past[-1].together if past else self.frames
+        judged = ((step.held_out, step.number) for step in past if step.held_out is not None)
+        self.averages.least, self.averages.best_step = min(judged, default=(math.inf, 0))
+
+    def _networks(self) -> dict[str, nn.Module]:
+        return {"network": self.network, "average": self.averages.mean, "best": self.averages.best}
+
+    def _gradient(self, k: int) -> tuple[dict[str, float], str]:
+        """Leave the gradient of step k, computed in smaller parts where the memory asks for it; the losses and what to tell."""
+        notice = ""
+        while True:
+            try:
+                return self._sum_up(k), notice
+            except Exception as error:
+                if not ran_out_of_memory(error):
+                    raise
+                if self.together == 1:
+                    raise EngineError(f"not even one training frame at a time fits into the memory: {LESS_MEMORY}") from error
+            # only here, where the error no longer holds what did not fit
+            self.optimizer.zero_grad()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            notice = f"Out of memory: batch {self.together} -> {self.together // 2}"
+            self.together //= 2
+
+    def _sum_up(self, k: int) -> dict[str, float]:
+        """Sum the gradients of the parts of step k: a step learns from the same number of frames, however they are computed."""
+        self.optimizer.zero_grad()
+        told: dict[str, float] = {}
+        for part, first in enumerate(range(0, self.frames, self.together)):
+            frames = min(self.together, self.frames - first)
+            share = frames / self.frames
+            # numbers beyond the last step: further parts draw what no step draws
+            losses = self.loss_of(self.network, Batch(frames, k + part * self.steps))
+            total = torch.stack(list(losses.values())).sum()
+            if not bool(torch.isfinite(total)):
+                raise self._diverged(k, {name: float(value.detach()) for name, value in losses.items()}, "loss")
+            (total * share).backward()  # type: ignore[no-untyped-call]
+            told = {name: told.get(name, 0.0) + share * float(value.detach()) for name, value in losses.items()}
+        return told
+
+    def _diverged(self, k: int, losses: dict[str, float], what: str) -> EngineError:
+        told = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        return EngineError(
+            f"the {what} of step {k + 1} is not finite ({told}): the training diverged; lower learning_rate "
+            f"(now {self.rate:g}) or check that the instrument and the ranges of the plan make sense"
+        )
 
     def _fall(self, k: int) -> float:
         """Share of the rate at step k: up, then down along a cosine."""
         up = max(1, round(WARM_UP * self.steps))
-        if k < up:
-            return (k + 1) / up
         part = (k - up) / max(1, self.steps - up)
-        return LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * part))
-
-    @torch.no_grad()
-    def _follow(self, k: int) -> None:
-        keep = 1 - 1 / max(1.0, AVERAGE_OVER * (k + 1))
-        for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(now, 1 - keep)
-        # what layers measured of their inputs (batch norm) belongs to the weights
-        for kept, measured in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            if measured.is_floating_point():
-                kept.lerp_(measured, 1 - keep)
-            else:
-                kept.copy_(measured)
+        return (k + 1) / up if k < up else LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * part))
