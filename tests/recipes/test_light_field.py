@@ -1,0 +1,125 @@
+"""Molecules through a microlens array, from the raw frame to the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_volumetric_smlm.domain.images import RawStack
+from napari_volumetric_smlm.domain.plans import ReconstructPlan, SimulatePlan
+from napari_volumetric_smlm.engine.optics.microlenses import array_images
+from napari_volumetric_smlm.engine.optics.views import light_field_instrument
+from napari_volumetric_smlm.errors import PlanError
+from napari_volumetric_smlm.io.examples import load_example
+from napari_volumetric_smlm.recipes import finish
+from napari_volumetric_smlm.recipes.photons import frames_and_region, noise_floors, read_photons
+from napari_volumetric_smlm.recipes.reconstruct import reconstruct
+from napari_volumetric_smlm.recipes.simulate import simulate
+from napari_volumetric_smlm.recipes.split_views import split_views
+
+FRAMES = SimulatePlan(
+    frame_count=3, shape_yx_px=(1024, 1024), density_per_um2=0.12, border_px=14, photons=(6000, 6000), photon_distribution="uniform",
+    mean_on_frames=0, background_photons=(5, 5), seed=3, device="cpu",
+)  # fmt: skip
+PLAN = ReconstructPlan(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Return the shipped light field with views of 70 x 80 pixels."""
+    shipped = load_example("light_field_3")
+    return light_field_instrument(shipped.microlenses.model_copy(update={"field_yx_px": (70, 80)}), shipped)
+
+
+@pytest.fixture(scope="module")
+def movie(small):
+    return finish(simulate(small, FRAMES))
+
+
+@pytest.fixture(scope="module")
+def table(small, movie):
+    return finish(reconstruct(movie.stack, small, PLAN)).localizations
+
+
+def paired(found, truth):
+    """Rows of both that belong together: same frame, nearest."""
+    pairs = []
+    for k in range(len(found)):
+        there = np.flatnonzero(truth["frame"] == found["frame"][k])
+        distance = np.linalg.norm(truth.position_zyx_nm[there] - found.position_zyx_nm[k], axis=1)
+        if len(there) and distance.min() < 200:
+            pairs.append((k, int(there[distance.argmin()])))
+    return np.array(pairs).reshape(-1, 2)
+
+
+def test_molecules_lie_in_the_first_view_s_part_of_the_frame(small, movie):
+    top, left, bottom, right = small.views[0].region_yx_px
+    rows, columns = movie.truth["y_nm"] / 145, movie.truth["x_nm"] / 145
+    assert rows.min() >= top + 13.5 - 0.01
+    assert rows.max() <= bottom - 14.5 + 0.01
+    assert columns.min() >= left + 13.5 - 0.01
+    assert columns.max() <= right - 14.5 + 0.01
+
+
+def test_molecules_are_found_in_three_dimensions_within_their_errors(movie, table):
+    pairs = paired(table, movie.truth)
+    assert len(movie.truth) >= 8
+    assert len(pairs) >= len(movie.truth) - 2
+    assert len(table) <= len(movie.truth) + 1
+    miss = (table.position_zyx_nm[pairs[:, 0]] - movie.truth.position_zyx_nm[pairs[:, 1]]) / table.sigma_zyx_nm[pairs[:, 0]]
+    assert np.sqrt(np.median(miss**2)) < 1.2
+    assert np.abs(table["photons"][pairs[:, 0]] / movie.truth["photons"][pairs[:, 1]] - 1).mean() < 0.1
+
+
+def test_cut_views_give_the_same_molecules_as_the_raw_frame(small, movie, table):
+    stack, split = split_views(movie.stack, small)
+    cut = finish(reconstruct(stack, split, PLAN)).localizations
+    corner = np.array([0, *small.views[0].region_yx_px[:2]]) * small.pixel_nm()
+    assert len(cut) == len(table)
+    order, same = (np.lexsort((t["x_nm"], t["frame"])) for t in (cut, table))
+    apart = np.abs((cut.position_zyx_nm + corner)[order] - table.position_zyx_nm[same])
+    assert (apart < 0.5 * table.sigma_zyx_nm[same]).all()
+
+
+def test_a_view_is_blind_to_the_light_of_another_one(small, movie):
+    images = read_photons(movie.stack, small, range(1), noise_floors(movie.stack, small, range(1)))
+    assert len(images) == 3
+    total = sum(image.seen_tyx for image in images)
+    assert total.max() == 1
+    for image, view in zip(images, small.views, strict=True):
+        top, left, bottom, right = view.region_yx_px
+        assert image.seen_tyx[:, top:bottom, left:right].min() == 1
+        assert image.seen_tyx.sum() == (bottom - top) * (right - left)
+
+
+def test_a_part_of_the_frame_beyond_the_sensor_is_blind_and_does_not_wrap(small, movie):
+    beyond = small.views[0].model_copy(update={"region_yx_px": (-20, 1000, 30, 1060)})
+    image = read_photons(movie.stack, small.model_copy(update={"views": (beyond,)}), range(1), [0.0])[0]
+    assert image.seen_tyx[:, :30, 1000:].min() == 1
+    assert image.seen_tyx.sum() == 30 * 24
+    _, region = frames_and_region(movie.stack, PLAN, small.model_copy(update={"views": (beyond,)}))
+    assert region == (0, 1000, 30, 1024)
+
+
+def test_a_frame_smaller_than_the_instruments_is_explained(small):
+    with pytest.raises(PlanError, match=r"'lens 1' reaches to row \d+ and column \d+, the frame has 128 x 128 pixels: set shape_yx_px"):
+        finish(simulate(small, FRAMES.model_copy(update={"shape_yx_px": (128, 128)})))
+
+
+def test_molecules_drawn_by_the_wave_through_the_array_are_fitted_without_bias(small):
+    _, split = split_views(RawStack(counts_tyx=(np.zeros((1, 1024, 1024), np.uint16),)), small)
+    size, pixel = 61, split.pixel_nm()
+    depths = torch.tensor([-1500.0, 0.0, 1500.0])
+    position = torch.stack([depths, torch.tensor([30.0, -20.0, 10.0]), torch.tensor([0.0, 40.0, -50.0])], 1)
+    light = array_images(split, position, (size, pixel, pixel), 449)
+    # the views' lens axes are their crops' middle but for the affines, which the wave does not know
+    straight = tuple(view.model_copy(update={"affine_yx": split.views[0].affine_yx}) for view in split.views)
+    counts = (200000 * light + 20).round().numpy().astype(np.uint16)
+    camera = split.cameras[0].model_copy(update={"offset_counts": 0.0, "gain_e_per_count": 1.0})
+    model = split.model_copy(update={"views": straight, "cameras": (camera,) * 3})
+    found = finish(reconstruct(RawStack(counts_tyx=tuple(counts.swapaxes(0, 1))), model, PLAN)).localizations
+    brightest = [int(np.flatnonzero(found["frame"] == t)[found["photons"][found["frame"] == t].argmax()]) for t in range(3)]
+    error = found.position_zyx_nm[brightest] - position.numpy() - np.array([0, size // 2, size // 2]) * pixel
+    assert np.abs(error[:, 1:]).max() < 3
+    assert np.abs(error[:, 0]).max() < 6
