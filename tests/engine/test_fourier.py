@@ -67,3 +67,25 @@ def test_correlation_is_the_sum_that_it_stands_for():
     found = fourier.correlate(fourier.image_spectrum(image, padded), fourier.correlation_spectrum(kernel, padded), padded, (9, 12))
     expected = torch.nn.functional.conv2d(image[None, None], kernel[None, None], padding=2)[0, 0]
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (7, 5)])
+def test_an_image_of_its_spectrum_is_itself_and_at_more_samples_the_same_function(shape):
+    y, x = (torch.arange(n, dtype=torch.float64) / n for n in shape)
+    image = 2 + torch.cos(2 * math.pi * (y[:, None] + 2 * x[None, :]) + 0.3)
+    series = fourier.spectrum(image)
+    assert torch.allclose(fourier.image_of(series, shape).real, image)
+    finer = (3 * shape[0], 2 * shape[1])
+    y, x = (torch.arange(n, dtype=torch.float64) / n for n in finer)
+    expected = 2 + torch.cos(2 * math.pi * (y[:, None] + 2 * x[None, :]) + 0.3)
+    assert torch.allclose(fourier.image_of(series, finer).real, expected)
+
+
+def test_a_cut_spectrum_keeps_its_middle_and_frequencies_name_its_samples():
+    series = fourier.spectrum(torch.randn((9, 12), generator=torch.Generator().manual_seed(0)))
+    cut = fourier.cut_spectrum(series, (2, 3))
+    assert cut.shape == (5, 7)
+    assert cut[2, 3] == series[4, 6]
+    fy, fx = fourier.frequencies((9, 12), 0.5, torch.zeros(1))
+    assert fy[4, 0] == fx[0, 6] == 0
+    assert fx[0, 7] == pytest.approx(1 / 6)

@@ -57,7 +57,7 @@ class EstimatePlan(FramesPlan):
     lowest_frequency: PositiveFloat = Field(0.5, description="Finest wave: lowest frequency to look at, over 2 NA / wavelength.")
     highest_frequency: PositiveFloat = Field(1.35, le=1.9, description="Finest wave: highest frequency to look at, over 2 NA / wavelength.")
     otf_damping: float = Field(
-        1.0, gt=0, le=1, description="Loss of contrast at the cut-off beyond the ideal lens; 1 = ideal, 0.3 is common for real ones."
+        0.3, gt=0, le=1, description="Loss of contrast at the cut-off beyond the ideal lens; 1 = ideal, 0.3 is common for real ones."
     )
     measure_steps: bool = Field(True, description="Measure each frame's phase step; else steps are equal.")
 
@@ -65,9 +65,11 @@ class EstimatePlan(FramesPlan):
 class StructuredPlan(EstimatePlan):
     """How raw frames become images of twice the resolution."""
 
-    wiener: PositiveFloat = Field(0.05, le=10, description="Wiener parameter: larger is smoother, smaller is sharper and noisier.")
+    wiener: PositiveFloat | None = Field(
+        None, le=10, description="Wiener parameter: larger is smoother, smaller is sharper and noisier; empty = from the noise."
+    )
     attenuation: float = Field(
-        0.0,
+        0.9,
         ge=0,
         lt=1,
         description="Strength of the notch at the centre of each band, against out-of-focus light; 0 = none.",
@@ -76,7 +78,7 @@ class StructuredPlan(EstimatePlan):
     apodization: NonNegativeFloat = Field(
         0.9, le=3, description="Exponent of the taper towards the highest frequencies; 0 = none (rings), 1 = as a lens of that resolution."
     )
-    edge_px: int = Field(16, ge=0, le=256, description="Margin around the frames in which they fade into their mean, in pixels.")
+    edge_px: int = Field(16, ge=0, le=256, description="Margin in which each edge of the frames turns into the opposite one, in pixels.")
     least_modulation: float = Field(
         0.1, ge=0, le=1, description="Waves found weaker are taken as this strong, with a note; noise would be amplified else."
     )

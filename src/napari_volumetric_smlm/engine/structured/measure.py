@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...domain.illumination import Evidence
+from ..fourier import frequencies
 from .overlap import Overlap, SearchGrid
 
 # below this share of the energy the signal is not known from the noise
@@ -107,10 +108,8 @@ def light_width_um(overlap: Overlap) -> float:
 
 def noise_power(spectra_byx: Tensor, grid: SearchGrid, pixel_um: float) -> list[float]:
     """Power per coefficient where the lens lets nothing through; 0 where the pixels are too coarse to have such frequencies."""
-    height, width = spectra_byx.shape[-2:]
-    fy = (torch.arange(height, device=spectra_byx.device) - height // 2) / (height * pixel_um)
-    fx = (torch.arange(width, device=spectra_byx.device) - width // 2) / (width * pixel_um)
-    dark = torch.hypot(fy[:, None], fx[None, :]) > 1.05 * grid.transfer.cutoff_per_um
+    shape = (spectra_byx.shape[-2], spectra_byx.shape[-1])
+    dark = torch.hypot(*frequencies(shape, pixel_um, grid.weight_yx)) > 1.05 * grid.transfer.cutoff_per_um
     if int(dark.sum()) < 50:
         return [0.0] * len(spectra_byx)
     return [float((band[dark].abs() ** 2).mean()) for band in spectra_byx]
