@@ -10,7 +10,7 @@ import torch
 
 from napari_volumetric_smlm.domain.instrument import Aperture, PhaseMask, View
 from napari_volumetric_smlm.engine.optics.aberrations import zernike
-from napari_volumetric_smlm.engine.optics.psf import camera_images, period_nm
+from napari_volumetric_smlm.engine.optics.psf import camera_images, nyquist_nm, period_nm
 from napari_volumetric_smlm.engine.optics.pupil import MAX_HALF_SAMPLES, MIN_HALF_SAMPLES, view_pupil
 from napari_volumetric_smlm.errors import InstrumentError
 
@@ -78,6 +78,44 @@ def test_an_aperture_of_a_view_is_a_disc_of_the_pupil(microscope):
     assert float((weight.sum(1) * s).sum() / weight.sum()) == pytest.approx(0.5, abs=1e-3)
     assert float((weight.sum(0) * s).sum() / weight.sum()) == pytest.approx(-0.4, abs=1e-3)
     assert float(weight.sum() * (s[1] - s[0]) ** 2) == pytest.approx(math.pi * 0.09, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("outline", "radius", "area", "centre_yx"),
+    [
+        # inradius r: 2 sqrt(3) r^2
+        ("hexagon", 0.3, 2 * math.sqrt(3) * 0.09, (0.2, -0.4)),
+        # a third of a disc around the tip, its centroid 2 r sin(60 degrees) / (3 * 60 degrees) along the bisector
+        ("sector", 0.6, math.pi * 0.36 / 3, (0.2 + 0.5 * 0.3308, -0.4 + 0.866 * 0.3308)),
+    ],
+)
+def test_a_hexagon_and_a_sector_have_their_area_and_centre(microscope, outline, radius, area, centre_yx):
+    aperture = Aperture(outline=outline, centre_na_yx=(0.2, -0.4), radius_na=radius, angle_rad=math.pi / 6)
+    pupil = view_pupil(microscope(views=(View(aperture=aperture),), apodization="none"), dtype=torch.float64, samples=257)
+    weight, s = pupil.amplitude_pyx[0].real, pupil.na_n
+    assert float(weight.sum() * (s[1] - s[0]) ** 2) == pytest.approx(area, rel=0.01)
+    assert float((weight.sum(1) * s).sum() / weight.sum()) == pytest.approx(centre_yx[0], abs=0.003)
+    assert float((weight.sum(0) * s).sum() / weight.sum()) == pytest.approx(centre_yx[1], abs=0.003)
+
+
+def test_a_side_of_a_hexagon_faces_its_angle(microscope):
+    def passes(angle: float, distance: float) -> bool:
+        aperture = Aperture(outline="hexagon", radius_na=0.5, angle_rad=0.3)
+        pupil = view_pupil(microscope(views=(View(aperture=aperture),)), samples=257)
+        row, column = (int((pupil.na_n - v).abs().argmin()) for v in (distance * math.sin(angle), distance * math.cos(angle)))
+        return bool(pupil.amplitude_pyx[0, row, column].abs() > 0.5)
+
+    assert passes(0.3 + math.pi / 6, 0.55)  # towards a corner
+    assert not passes(0.3, 0.55)  # towards a side
+
+
+def test_the_reach_of_an_aperture_decides_how_finely_images_are_sampled(microscope):
+    whole = view_pupil(microscope())
+    small = view_pupil(microscope(views=(View(aperture=Aperture(centre_na_yx=(0.5, 0.1), radius_na=0.35)),)))
+    assert small.reach_na == pytest.approx(0.35)
+    assert nyquist_nm(small) == pytest.approx(4 * nyquist_nm(whole))
+    # as many samples across the small aperture as across the whole pupil
+    assert float((whole.na_n[1] - whole.na_n[0]) / (small.na_n[1] - small.na_n[0])) > 3
 
 
 def test_zernike_terms_are_scaled_to_the_full_aperture(microscope):
