@@ -34,6 +34,7 @@ from napari_volumetric_smlm.engine.optics.pupil import view_pupil
 from napari_volumetric_smlm.io.examples import load_example
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.reconstruct import reconstruct
+from napari_volumetric_smlm.recipes.split_views import cut_instrument
 
 READ_NOISE_E, OFFSET, FAR_NM = 1.6, 100.0, 1500.0
 LARGEST_RATIO, LARGEST_RATIO_DIM = 1.15, 1.25
@@ -42,15 +43,9 @@ Array = NDArray[np.float64]
 
 def one_camera_a_view() -> Instrument:
     """The shipped light field, each view on a camera of its own, shifted by less than a pixel."""
-    shipped = load_example("light_field_3")
-    pixel = shipped.pixel_nm()
-    views = []
-    for v, view in enumerate(shipped.views):
-        shifts = [row[2] - round(row[2] / pixel) * pixel for row in view.affine_yx]
-        affine = ((1.0, 0.0, shifts[0]), (0.0, 1.0, shifts[1]))
-        views.append(view.model_copy(update={"camera": v, "region_yx_px": None, "affine_yx": affine}))
+    cut = cut_instrument(load_example("light_field_3"))
     camera = Camera(pixel_um=6.5, offset_counts=OFFSET, read_noise_e=READ_NOISE_E)
-    return Instrument.model_validate(shipped.model_dump() | {"views": tuple(views), "cameras": (camera,) * len(views)})
+    return cut.model_copy(update={"cameras": (camera,) * len(cut.views)})
 
 
 def draw(instrument: Instrument, cell: tuple[float, float], count: int, seed: int) -> Molecules:

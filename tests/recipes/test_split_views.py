@@ -14,7 +14,7 @@ from napari_volumetric_smlm.errors import InstrumentError, StackError
 from napari_volumetric_smlm.io.examples import load_example
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.simulate import simulate
-from napari_volumetric_smlm.recipes.split_views import place_views, split_views
+from napari_volumetric_smlm.recipes.split_views import cut_instrument, place_views, split_views
 
 PLAN = SimulatePlan(
     frame_count=2, shape_yx_px=(1024, 1024), density_per_um2=0.05, photons=(8000, 9000), background_photons=(5, 5), device="cpu"
@@ -50,6 +50,12 @@ def test_views_are_cut_where_they_lie(turned):
         top, left, bottom, right = view.region_yx_px
         assert (cut[2] == raw.counts_tyx[0][2, top:bottom, left:right]).all()
         assert (cut[:, 5:9, 3] == raw.counts_tyx[0][:, top + 5 : top + 9, left + 3]).all()
+
+
+def test_an_instrument_is_cut_alike_without_a_stack(turned):
+    assert cut_instrument(turned) == split_views(numbered(turned), turned)[1]
+    with pytest.raises(InstrumentError, match="is cut already"):
+        cut_instrument(cut_instrument(turned))
 
 
 def test_a_molecule_keeps_its_place_in_every_view(turned):

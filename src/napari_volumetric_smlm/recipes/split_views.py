@@ -79,28 +79,18 @@ def split_views(stack: RawStack, instrument: Instrument) -> tuple[RawStack, Inst
     StackError
         If the frames have another size than the instrument's, or hardly anything is left that all views show.
     """
-    whole = [view for view in instrument.views if view.region_yx_px is None]
-    if whole:
-        raise InstrumentError(
-            f"view {whole[0].name!r} has no part of the frame (region_yx_px): its stack is cut already, or was never shared"
-        )
+    _check_parts(instrument)
     if len(stack.counts_tyx) != len(instrument.cameras):
         raise StackError(f"{len(stack.counts_tyx)} stacks were given for {len(instrument.cameras)} cameras: open one stack per camera")
     shapes = [(int(counts.shape[1]), int(counts.shape[2])) for counts in stack.counts_tyx]
     if instrument.microlenses is not None:
         _check_frame(instrument.microlenses, shapes[0])
     regions, rim = _common(instrument.views, shapes)
-    origins = [np.array(region[:2]) * instrument.pixel_nm(v) for v, region in enumerate(regions)]
-    views, cameras, counts = [], [], []
-    for v, (view, region) in enumerate(zip(instrument.views, regions, strict=True)):
-        affine = np.array(view.affine_yx)
-        shift = np.round(affine[:, :2] @ origins[0] + affine[:, 2] - origins[v], 6)
-        rows = tuple((float(a), float(b), float(s)) for (a, b, _), s in zip(view.affine_yx, shift, strict=True))
-        views.append(view.model_copy(update={"camera": v, "region_yx_px": None, "affine_yx": rows}))
-        cameras.append(_cut_camera(instrument.cameras[view.camera], region, view.name))
-        counts.append(
-            CroppedFrames(stack.counts_tyx[view.camera], region, f"{view.name} of {stack.source[0] if stack.source else 'stack'}")
-        )
+    sources = [f"{view.name} of {stack.source[0] if stack.source else 'stack'}" for view in instrument.views]
+    counts = [
+        CroppedFrames(stack.counts_tyx[view.camera], region, source)
+        for view, region, source in zip(instrument.views, regions, sources, strict=True)
+    ]
     warnings = (f"a view reaches beyond the sensor: {rim} are left out of every view",) if rim else ()
     digest = hashlib.sha256(f"{stack.fingerprint}{regions}".encode()).hexdigest()[:16] if stack.fingerprint else ""
     update = {
@@ -109,10 +99,42 @@ def split_views(stack: RawStack, instrument: Instrument) -> tuple[RawStack, Inst
         "fingerprint": digest,
         "warnings": stack.warnings + warnings,
     }
-    split = instrument.model_dump() | {"views": tuple(views), "cameras": tuple(cameras)}
-    return RawStack.model_validate({name: getattr(stack, name) for name in RawStack.model_fields} | update), Instrument.model_validate(
-        split
-    )
+    cut = RawStack.model_validate({name: getattr(stack, name) for name in RawStack.model_fields} | update)
+    return cut, _cut(instrument, regions)
+
+
+def cut_instrument(instrument: Instrument) -> Instrument:
+    """The instrument of `split_views` without a stack, for frames of the size that its microlens array states: one camera a view.
+
+    Raises
+    ------
+    InstrumentError
+        If the instrument has no microlens array, or is cut already.
+    """
+    _check_parts(instrument)
+    regions, _ = _common(instrument.views, [_array(instrument).frame_yx_px] * len(instrument.cameras))
+    return _cut(instrument, regions)
+
+
+def _cut(instrument: Instrument, regions: list[Region]) -> Instrument:
+    """One camera a view, whose first pixel is that of the view's part of the frame."""
+    origins = [np.array(region[:2]) * instrument.pixel_nm(v) for v, region in enumerate(regions)]
+    views, cameras = [], []
+    for v, (view, region) in enumerate(zip(instrument.views, regions, strict=True)):
+        affine = np.array(view.affine_yx)
+        shift = np.round(affine[:, :2] @ origins[0] + affine[:, 2] - origins[v], 6)
+        rows = tuple((float(a), float(b), float(s)) for (a, b, _), s in zip(view.affine_yx, shift, strict=True))
+        views.append(view.model_copy(update={"camera": v, "region_yx_px": None, "affine_yx": rows}))
+        cameras.append(_cut_camera(instrument.cameras[view.camera], region, view.name))
+    return Instrument.model_validate(instrument.model_dump() | {"views": tuple(views), "cameras": tuple(cameras)})
+
+
+def _check_parts(instrument: Instrument) -> None:
+    whole = [view for view in instrument.views if view.region_yx_px is None]
+    if whole:
+        raise InstrumentError(
+            f"view {whole[0].name!r} has no part of the frame (region_yx_px): its stack is cut already, or was never shared"
+        )
 
 
 def _array(instrument: Instrument) -> MicrolensArray:
