@@ -85,6 +85,16 @@ def test_a_frame_of_noise_has_no_lens_centres():
         centres_from_frame(noise, ARRAY, CAMERA_UM)
 
 
+def test_a_dark_view_is_noticed():
+    random = np.random.default_rng(8)
+    image = frame(PUBLISHED, 122.0, random)
+    y, x = np.arange(512)[:, None], np.arange(512)
+    covered = np.hypot(y - PUBLISHED[1, 0], x - PUBLISHED[1, 1]) < 124
+    image[torch.from_numpy(covered)] = torch.from_numpy(random.poisson(10, covered.sum()).astype(float))
+    with pytest.raises(CalibrationError, match="only 2 of 3 views show the same: a view is dark"):
+        centres_from_frame(image, ARRAY, CAMERA_UM)
+
+
 def test_the_spots_of_a_psf_are_its_lens_centres():
     random = np.random.default_rng(6)
     centres = PUBLISHED + random.uniform(-0.5, 0.5, (3, 2))

@@ -27,6 +27,8 @@ Points = NDArray[np.float64]
 WIDE_PX, NARROW_PX = 12.0, 3.0
 TURN_STEP_RAD, SCALES = math.radians(0.2), np.linspace(0.96, 1.04, 17)
 LEAST_SIGNAL, LEAST_EDGE = 8.0, 0.2
+# A dark view reaches a hundredth of what views that show the same reach together.
+LEAST_SHARE = 0.04
 LARGEST_MISFIT = 0.1  # of the pitch
 REFINE_PX = 8
 FIELD_SAMPLES = 48  # across one field, when looking for its edges
@@ -57,7 +59,7 @@ def centres_from_frame(image_yx: Tensor, array: MicrolensArray, camera_pixel_um:
     Raises
     ------
     CalibrationError
-        If the frame does not repeat itself at the distances of the layout.
+        If the frame does not repeat itself at the distances of the layout, or a view shows nothing of what the others show.
     """
     image = image_yx.double()
     layout = array.layout_yx_mm * 1000 / camera_pixel_um
@@ -71,7 +73,13 @@ def centres_from_frame(image_yx: Tensor, array: MicrolensArray, camera_pixel_um:
             f"{array.layout!r} with {signal:.1f} standard deviations, {LEAST_SIGNAL:g} are expected; average more frames, check pitch_mm, "
             "the layout and the camera's pixel (binning), or state the centres (sensor_centres_yx_px)"
         )
-    relative = _refine(repeats, guess)
+    relative, strength = _refine(repeats, guess)
+    bright = int((strength >= LEAST_SHARE * strength.max()).sum())
+    if bright < len(layout):
+        raise CalibrationError(
+            f"only {bright} of {len(layout)} views show the same: a view is dark, covered or not on the sensor; look at the raw frame, and "
+            "describe the lenses that are used (layout 'explicit')"
+        )
     radius = array.pitch_mm / 2 * 1000 / camera_pixel_um
     # a correlation does not tell a triangle from the same one upside down
     found = [(*_middle(image, sign * relative, radius), sign * relative) for sign in (1, -1)]
@@ -166,10 +174,10 @@ def _turn_and_scale(repeats: Tensor, layout: Points) -> tuple[Points, float]:
     return best, float((score.max() - np.median(score)) / noise)
 
 
-def _refine(repeats: Tensor, guess: Points) -> Points:
-    """Centres around their mean whose distances are the peaks nearest to those of the guess."""
+def _refine(repeats: Tensor, guess: Points) -> tuple[Points, NDArray[np.float64]]:
+    """Centres around their mean whose distances are the peaks nearest to those of the guess, and each one's highest peak."""
     count = len(guess)
-    apart = np.zeros((count, count, 2))
+    apart, height = np.zeros((count, count, 2)), np.zeros((count, count))
     span = np.arange(-REFINE_PX, REFINE_PX + 1)
     for i, j in combinations(range(count), 2):
         lag = np.rint(guess[j] - guess[i]).astype(int)
@@ -177,8 +185,9 @@ def _refine(repeats: Tensor, guess: Points) -> Points:
         patch = repeats[torch.from_numpy(rows)][:, torch.from_numpy(columns)]
         apart[i, j] = lag + _peak(patch) - REFINE_PX
         apart[j, i] = -apart[i, j]
+        height[i, j] = height[j, i] = float(patch.max())
     # least squares of all distances, with the mean at zero
-    return apart.mean(0)
+    return apart.mean(0), height.max(0)
 
 
 def _peak(patch: Tensor) -> Points:
