@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from .images import RawStack
 from .noun import Array, Noun
 
 Colour = Literal["green", "amber", "red"]
@@ -190,6 +191,14 @@ class StructuredEstimate(Noun):
     order_scores: dict[str, float] = Field(default_factory=dict)
     order_is_sure: bool = True
     seconds: NonNegativeFloat = 0.0
+
+
+class StructuredSimulation(Noun):
+    """A simulated raw stack, its patterns, and the sample (emitters per pixel, three pixels for each of the camera's)."""
+
+    stack: RawStack
+    illumination: Illumination
+    sample_yx: Array
 
 
 class StructuredImages(Noun):

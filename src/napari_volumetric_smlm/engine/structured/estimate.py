@@ -26,6 +26,10 @@ class Optics:
     transfer: Transfer
     pixel_um: float
 
+    def to(self, device: torch.device | str) -> Optics:
+        """Return the same on another device."""
+        return Optics(self.transfer.to(device), self.pixel_um)
+
 
 @dataclass(frozen=True)
 class Search:

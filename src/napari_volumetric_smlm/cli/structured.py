@@ -1,0 +1,201 @@
+"""vsmlm structured: patterns and reconstruction of structured illumination."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__
+from ..domain.illumination import Illumination, StructuredImages
+from ..domain.images import RawStack, StackNote
+from ..domain.instrument import Instrument
+from ..domain.noun import Noun
+from ..domain.structured_plans import EstimatePlan, StructuredPlan, StructuredSimulatePlan
+from ..errors import InputError, OutputError, PlanError
+from ..io.instruments import load_instrument, save_instrument
+from ..io.otf_files import load_illumination, load_otf, save_illumination
+from ..io.results import write_image, write_provenance
+from ..io.stacks import open_stack, write_note
+from .files import check_output, note
+from .options import add_plan, plan_from
+from .progress import carry_out
+
+NAME = "structured"
+SUMMARY = "Structured illumination: find patterns, reconstruct, simulate."
+DETAILS = "Each task has its own help: vsmlm structured reconstruct --help."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the three tasks and what they take."""
+    tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
+    kinds: dict[str, tuple[str, type[Noun], Callable[[argparse.Namespace], int]]] = {
+        "estimate": ("Find the patterns in a raw stack and say whether they can be trusted.", EstimatePlan, _estimate),
+        "reconstruct": ("Reconstruct raw stacks; a bad file is told and left out.", StructuredPlan, _reconstruct),
+        "simulate": ("Make a raw stack whose patterns are known.", StructuredSimulatePlan, _simulate),
+    }
+    for name, (summary, plan, work) in kinds.items():
+        task = tasks.add_parser(name, help=summary, description=summary + " Lengths are in nm, frequencies in cycles per um.")
+        task.set_defaults(work=work)
+        if name == "estimate":
+            task.add_argument("stack", type=Path, metavar="STACK", help="Raw stack (TIFF, MRC, DeltaVision, ND2, Zarr).")
+            task.add_argument("--output", type=Path, metavar="PATTERNS.json", help="Patterns to write.")
+        elif name == "reconstruct":
+            task.add_argument("stacks", type=Path, nargs="+", metavar="STACK", help="Raw stacks.")
+            task.add_argument("--output", type=Path, required=True, metavar="SR.tif", help="Image to write; for several stacks, a folder.")
+            task.add_argument("--patterns", type=Path, metavar="PATTERNS.json", help="Known patterns; left out = found in each stack.")
+            task.add_argument("--wide-field", action="store_true", help="Write the wide-field image beside it (_wide_field.tif).")
+        else:
+            task.add_argument("--output", type=Path, required=True, metavar="RAW.tif", help="Stack to write; its patterns go beside it.")
+        _add_optics(task, simulated=name == "simulate")
+        add_plan(task, plan)
+        for flag, words in (("--quiet", "No progress and no notes on stderr."), ("--debug", "Show the traceback of an error.")):
+            task.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=words)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the chosen task."""
+    return int(args.work(args) or 0)
+
+
+def _add_optics(parser: argparse.ArgumentParser, simulated: bool) -> None:
+    group = parser.add_argument_group("microscope")
+    group.add_argument("--instrument", type=Path, metavar="I.json", help="The microscope; or the numbers below.")
+    group.add_argument("--numerical-aperture", type=float, metavar="NA", help="Numerical aperture of the objective.")
+    group.add_argument("--emission-nm", type=float, metavar="NM", help="Wavelength of the emitted light.")
+    group.add_argument("--pixel-nm", type=float, metavar="NM", help="Pixel in the sample; left out = what the file says.")
+    group.add_argument("--immersion-index", type=float, default=1.518, metavar="N", help="Refractive index of the immersion (1.518).")
+    if not simulated:
+        group.add_argument("--otf", type=Path, metavar="OTF", help="Measured radial OTF (.mrc, .otf, .tif).")
+        group.add_argument("--otf-step-per-um", type=float, metavar="X", help="Step of the OTF, where its file does not say it.")
+
+
+def _instrument(args: argparse.Namespace, stack: RawStack | None) -> Instrument:
+    """The microscope from a file or from the numbers, with the camera that the stack knows of."""
+    if args.instrument is not None:
+        return load_instrument(args.instrument)
+    pixel_nm = args.pixel_nm or (stack.pixel_nm if stack is not None else None)
+    given = {"--numerical-aperture": args.numerical_aperture, "--emission-nm": args.emission_nm, "--pixel-nm": pixel_nm}
+    missing = [option for option, value in given.items() if not value]
+    if missing:
+        raise PlanError(f"{', '.join(missing)}: needed to know which frequencies the lens passes; state them, or give --instrument")
+    from ..recipes.structured import plain_instrument
+
+    instrument = plain_instrument(args.numerical_aperture, args.emission_nm, float(pixel_nm or 0), args.immersion_index)
+    known = dict(stack.metadata.get("camera", {})) if stack is not None else {}
+    camera = instrument.cameras[0].model_copy(update={k: v for k, v in known.items() if k in ("offset_counts", "saturation_counts")})
+    return instrument.model_copy(update={"cameras": (camera,)})
+
+
+def _open(args: argparse.Namespace, path: Path) -> tuple[RawStack, Instrument]:
+    stack = open_stack(path, kind="structured")
+    for words in stack.warnings:
+        note(args, words)
+    return stack, _instrument(args, stack)
+
+
+def _estimate(args: argparse.Namespace) -> int:
+    plan = plan_from(args, EstimatePlan)
+    if args.output is not None:
+        check_output(args.output, [args.stack])
+    stack, instrument = _open(args, args.stack)
+    otf = load_otf(args.otf, args.otf_step_per_um) if args.otf is not None else None
+    from ..recipes.structured import estimate_patterns
+
+    found = carry_out(estimate_patterns(stack, instrument, plan, otf), args.quiet)
+    verdict = found.illumination.verdict
+    print("\n".join(_table(found.illumination)))
+    print(f"Order of the frames: {found.order}{'' if found.order_is_sure else ' (not certain: state it with --order)'}")
+    print(verdict.words if verdict is not None else "")
+    if args.output is not None:
+        print(save_illumination(found.illumination, args.output))
+    return 0 if verdict is None or any(verdict.passed) else 1
+
+
+def _table(illumination: Illumination) -> list[str]:
+    rows = ["orientation  wave  period nm  angle deg  modulation  phase rad  z-score  error of k 1/um  modulation/noise"]
+    for number, orientation in enumerate(illumination.orientations):
+        for wave in orientation.waves:
+            seen = wave.evidence
+            proof = f"{seen.z_score:7.1f}  {seen.sigma_frequency_per_um:15.4f}  {seen.modulation_to_noise:16.2f}" if seen else "given"
+            rows.append(
+                f"{number:11d}  {wave.step:4d}  {wave.period_nm:9.1f}  {math.degrees(wave.angle_rad):9.2f}  {wave.modulation:10.2f}  "
+                f"{wave.phase_rad:9.2f}  {proof}"
+            )
+    return rows
+
+
+def _reconstruct(args: argparse.Namespace) -> int:
+    plan = plan_from(args, StructuredPlan)
+    known = load_illumination(args.patterns) if args.patterns is not None else None
+    several = len(args.stacks) > 1 or args.output.is_dir()
+    if several and not args.output.is_dir():
+        raise OutputError(f"--output {args.output}: several stacks are written into a folder; make it or choose another one")
+    if not several and args.output.suffix.lower() not in (".tif", ".tiff"):
+        raise PlanError(f"--output {args.output}: an image is written as .tif")
+    failed = 0
+    for path in args.stacks:
+        target = args.output / f"{path.stem}_structured.tif" if several else args.output
+        try:
+            check_output(target, args.stacks)
+            result = _one(args, plan, path, known)
+            print(_write(result, target, args.wide_field, plan))
+        except InputError as error:
+            if not several:
+                raise
+            failed += 1
+            print(f"{path}: left out: {error}")
+    if several:
+        print(f"{len(args.stacks) - failed} of {len(args.stacks)} stacks reconstructed")
+    return 1 if failed else 0
+
+
+def _one(args: argparse.Namespace, plan: StructuredPlan, path: Path, known: Illumination | None) -> StructuredImages:
+    stack, instrument = _open(args, path)
+    otf = load_otf(args.otf, args.otf_step_per_um) if args.otf is not None else None
+    from ..recipes.structured import reconstruct_structured
+
+    result = carry_out(reconstruct_structured(stack, instrument, plan, known, otf), args.quiet)
+    for words in result.notes:
+        note(args, words)
+    return result
+
+
+def _write(result: StructuredImages, target: Path, with_wide_field: bool, plan: StructuredPlan) -> str:
+    voxel = (1.0, result.pixel_nm, result.pixel_nm)
+    names = [write_image(result.images_tyx, target, voxel, axes="TYX")]
+    if with_wide_field:
+        names.append(write_image(result.wide_field_tyx, target.with_name(f"{target.stem}_wide_field.tif"), voxel, axes="TYX"))
+    names.append(save_illumination(result.illumination, target.with_name(f"{target.stem}_patterns.json")))
+    record = {
+        "program": f"napari-volumetric-smlm {__version__}",
+        "verb": "structured reconstruct",
+        "plan": plan.model_dump(mode="json"),
+        "notes": list(result.notes),
+    }
+    write_provenance(record, target)
+    count, height, width = result.images_tyx.shape
+    return f"{', '.join(map(str, names))}: {count} images of {height} x {width}, pixel {result.pixel_nm:g} nm, {result.seconds:.1f} s"
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    plan = plan_from(args, StructuredSimulatePlan)
+    check_output(args.output, [args.instrument] if args.instrument else [])
+    if args.output.suffix.lower() not in (".tif", ".tiff"):
+        raise PlanError(f"--output {args.output}: a stack is written as .tif")
+    instrument = _instrument(args, None)
+    from ..recipes.structured_simulation import simulate_structured
+
+    made = carry_out(simulate_structured(instrument, plan), args.quiet)
+    pixel = instrument.pixel_nm()
+    stack = write_image(np.asarray(made.stack.counts_tyx[0]), args.output, (1.0, pixel, pixel), axes="TYX")
+    stem, folder = args.output.stem, args.output.parent
+    beside = save_instrument(instrument, folder / f"{stem}_instrument.json")
+    write_note(args.output, StackNote(kind="structured", instrument=beside.name))
+    patterns = save_illumination(made.illumination, folder / f"{stem}_patterns.json")
+    truth = write_image(made.sample_yx, folder / f"{stem}_sample.tif", (1.0, pixel / 3, pixel / 3))
+    print(f"{made.stack.frame_count} frames: {stack}, {patterns}, {truth}, {beside}")
+    return 0

@@ -1,0 +1,201 @@
+"""Structured illumination: find the patterns of a raw stack, and reconstruct it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..domain.illumination import Illumination, RadialOTF, StructuredEstimate, StructuredImages
+from ..domain.images import RawStack
+from ..domain.instrument import Camera, Instrument, Objective
+from ..domain.runs import Progress
+from ..domain.structured_plans import EstimatePlan, StructuredPlan
+from ..engine.structured.arrange import possible_orders
+from ..engine.structured.bands import equalized
+from ..engine.structured.estimate import Optics, Search, measure_all
+from ..engine.structured.order import find_order
+from ..engine.structured.otf import transfer_from, transfer_of
+from ..engine.structured.reconstruct import Reconstructor, reconstructor, wide_field, wiener_parameter
+from ..errors import PlanError
+from .devices import chosen_device
+from .structured_frames import FrameSource, check_sampling
+
+LARGEST_RESULT_GIB = 8
+
+
+def plain_instrument(numerical_aperture: float, emission_nm: float, pixel_nm: float, immersion_index: float = 1.518) -> Instrument:
+    """An ideal lens of which no more is known than what stands on it; the sample has the index of the immersion."""
+    return Instrument(
+        name=f"NA {numerical_aperture:g}",
+        objective=Objective(numerical_aperture=numerical_aperture, magnification=100, immersion_index=immersion_index),
+        cameras=(Camera(pixel_um=pixel_nm * 0.1),),
+        emission_nm=emission_nm,
+        sample_index=immersion_index,
+        apodization="none",
+        depth_range_nm=(-500, 500),
+    )
+
+
+def estimate_patterns(
+    stack: RawStack, instrument: Instrument, plan: EstimatePlan, otf: RadialOTF | None = None
+) -> Generator[Progress, None, StructuredEstimate]:
+    """Find the patterns, and the order of the frames where the plan does not state it.
+
+    Parameters
+    ----------
+    otf : measured OTF; None = that of the instrument, with the plan's damping.
+
+    Raises
+    ------
+    StackError, PlanError
+        If the frames do not fit the geometry, or the pixel size the lens.
+    """
+    started = time.perf_counter()
+    device = chosen_device(plan.device)
+    yield Progress(stage="prepare", message="Computing the optical transfer function")
+    optics = _optics(instrument, plan, otf).to(device)
+    source = FrameSource(stack, instrument, plan, device)
+    times = source.times[: plan.averaged_times]
+    yield Progress(stage="estimate", total=len(times), message=f"Looking for patterns in {len(times)} time points")
+    found = _estimate(source, optics, plan, times)
+    yield Progress(stage="estimate", done=len(times), total=len(times), message=_words(found))
+    return found.model_copy(update={"seconds": time.perf_counter() - started})
+
+
+def reconstruct_structured(
+    stack: RawStack, instrument: Instrument, plan: StructuredPlan, illumination: Illumination | None = None, otf: RadialOTF | None = None
+) -> Generator[Progress, None, StructuredImages]:
+    """Reconstruct all time points (and planes, one by one); each progress shows the last image.
+
+    Where no orientation passes the verdict the result is the wide-field image, and a note says so.
+
+    Parameters
+    ----------
+    illumination : known patterns; None = found in the stack.
+    otf : measured OTF; None = that of the instrument, with the plan's damping.
+
+    Raises
+    ------
+    StackError, PlanError
+        If the frames do not fit the geometry or the patterns, or the pixel size the lens.
+    """
+    started = time.perf_counter()
+    device = chosen_device(plan.device)
+    if plan.chosen_geometry.axial:
+        raise PlanError(
+            f"geometry {plan.geometry} makes volumes, which are not reconstructed yet: choose 2d-3x5 to reconstruct plane by plane"
+        )
+    yield Progress(stage="prepare", message="Computing the optical transfer function")
+    optics = _optics(instrument, plan, otf).to(device)
+    source = FrameSource(stack, instrument, plan, device)
+    _check_memory(source)
+    if illumination is not None and illumination.geometry != source.geometry:
+        raise PlanError(
+            f"the patterns are those of {illumination.geometry.orientations} x {illumination.geometry.phases} frames, the plan says "
+            f"{source.geometry.orientations} x {source.geometry.phases}: choose the geometry of the patterns"
+        )
+    yield Progress(stage="estimate", message="Looking for patterns")
+    notes: list[str] = []
+    images: list[np.ndarray] = []
+    wide: list[np.ndarray] = []
+    used: _Used | None = None
+    count = len(source.times)
+    for done, moment in enumerate(source.times, start=1):
+        if used is None or not (plan.reuse or illumination):
+            times = source.times[: plan.averaged_times] if plan.reuse or illumination else range(moment, moment + 1)
+            used = _Used.of(source, optics, plan, times, illumination)
+            notes.append(used.words)
+            yield Progress(stage="estimate", done=done, total=count, message=used.words)
+        image, seen = used.apply(source.frames(moment, used.order), plan)
+        images.append(image)
+        wide.append(seen)
+        yield Progress(stage="reconstruct", done=done, total=count, message=f"Time point {done} of {count}", preview=image[0])
+    if used is None:
+        raise PlanError("no time point was chosen")
+    return StructuredImages(
+        images_tyx=np.concatenate(images),
+        wide_field_tyx=np.concatenate(wide),
+        pixel_nm=1000 * optics.pixel_um / used.filter.zoom,
+        illumination=used.illumination,
+        notes=(*notes, *source.remarks()),
+        seconds=time.perf_counter() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _Used:
+    """Patterns and filter as they are used for one or all time points."""
+
+    illumination: Illumination
+    order: str
+    words: str
+    filter: Reconstructor
+
+    @staticmethod
+    def of(source: FrameSource, optics: Optics, plan: StructuredPlan, times: range, known: Illumination | None) -> _Used:
+        """Estimate what is not known, and prepare the filter."""
+        if known is not None and plan.order is not None:
+            illumination, order, words = known, str(plan.order), "The patterns were given."
+        else:
+            found = _estimate(source, optics, plan, times)
+            illumination, order, words = known or found.illumination, found.order, _words(found)
+        with torch.inference_mode():
+            frames = source.averaged(times[:1], order).movedim(2, 0)
+            wiener = plan.wiener or wiener_parameter(equalized(frames) if plan.equalize else frames, optics)
+            made = reconstructor(illumination, optics, source.shape_yx, plan.model_copy(update={"wiener": wiener}))
+        return _Used(illumination, order, words, made)
+
+    def apply(self, frames_apzyx: Tensor, plan: StructuredPlan) -> tuple[np.ndarray, np.ndarray]:
+        """Reconstruction and wide field (z, y, x); the wide field for both where no orientation can be used."""
+        with torch.inference_mode():
+            frames = frames_apzyx.movedim(2, 0)
+            if plan.equalize:
+                frames = equalized(frames)
+            seen = wide_field(frames, self.filter)
+            failed = self.illumination.verdict is not None and not any(self.illumination.verdict.passed)
+            image = seen if failed else self.filter(frames)
+        return image.cpu().numpy(), seen.cpu().numpy()
+
+
+def _optics(instrument: Instrument, plan: EstimatePlan, otf: RadialOTF | None) -> Optics:
+    transfer = transfer_from(otf) if otf is not None else transfer_of(instrument).damped(plan.otf_damping)
+    pixel_um = instrument.pixel_nm() * 1e-3
+    check_sampling(transfer.cutoff_per_um, pixel_um)
+    return Optics(transfer, pixel_um)
+
+
+def _estimate(source: FrameSource, optics: Optics, plan: EstimatePlan, times: range) -> StructuredEstimate:
+    """Patterns of the middle plane of some time points, averaged."""
+    search = Search(source.geometry, plan.lowest_frequency, plan.highest_frequency, plan.measure_steps)
+    orders = [plan.order] if plan.order else list(possible_orders(source.geometry, plan.planes))
+    middle = plan.planes // 2
+    with torch.inference_mode():
+        frames = {order: source.averaged(times, order)[:, :, middle] for order in orders}
+        chosen = find_order(frames.__getitem__, list(orders), optics, search)
+        illumination = measure_all(frames[chosen.order], optics, search, chosen.found)
+    return StructuredEstimate(
+        illumination=illumination, order=chosen.order, order_scores=chosen.scores, order_is_sure=chosen.sure or plan.order is not None
+    )
+
+
+def _words(found: StructuredEstimate) -> str:
+    verdict = found.illumination.verdict
+    words = verdict.words if verdict is not None else ""
+    if not found.order_is_sure:
+        words += f" The order of the frames is not certain ({found.order} fits best): state it."
+    return words
+
+
+def _check_memory(source: FrameSource) -> None:
+    pixels = len(source.times) * source.plan.planes * source.shape_yx[0] * source.shape_yx[1]
+    needed = 2 * 4 * 4 * pixels / 2**30
+    if needed > LARGEST_RESULT_GIB:
+        raise PlanError(
+            f"{len(source.times)} time points make {needed:.1f} GiB of images, more than {LARGEST_RESULT_GIB}: "
+            "reconstruct fewer at once (first_time, last_time)"
+        )

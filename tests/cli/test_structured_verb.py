@@ -1,0 +1,51 @@
+"""vsmlm structured: its tasks one after the other, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tifffile
+
+from napari_volumetric_smlm.cli import main
+
+LENS = ["--numerical-aperture", "1.3", "--emission-nm", "525", "--device", "cpu", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    path = tmp_path_factory.mktemp("raw") / "raw.tif"
+    assert main(["structured", "simulate", "--output", str(path), "--pixel-nm", "65", "--shape-yx-px", "96", "96", *LENS]) == 0
+    return path
+
+
+def test_simulated_frames_are_estimated_and_reconstructed_with_the_saved_patterns(raw, tmp_path, capsys):
+    patterns, picture = tmp_path / "p.json", tmp_path / "sr.tif"
+    assert main(["structured", "estimate", str(raw), "--output", str(patterns), *LENS]) == 0
+    said = capsys.readouterr().out
+    assert "All 3 orientations were found" in said
+    assert "Order of the frames: apz" in said
+    words = ["structured", "reconstruct", str(raw), "--output", str(picture), "--patterns", str(patterns), "--wide-field", *LENS]
+    assert main(words) == 0
+    with tifffile.TiffFile(picture) as file:
+        assert file.asarray().shape == (192, 192)
+        assert 'PhysicalSizeX="32.5"' in file.ome_metadata
+    assert (tmp_path / "sr_wide_field.tif").is_file()
+    assert json.loads((tmp_path / "sr.tif.json").read_text(encoding="utf-8"))["verb"] == "structured reconstruct"
+
+
+def test_a_bad_file_among_several_is_told_and_the_others_are_done(raw, tmp_path, capsys):
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(b"no image")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    assert main(["structured", "reconstruct", str(bad), str(raw), "--output", str(folder), "--order", "apz", *LENS]) == 1
+    said = capsys.readouterr().out
+    assert "left out" in said
+    assert "1 of 2 stacks reconstructed" in said
+    assert (folder / "raw_structured.tif").is_file()
+
+
+def test_a_missing_number_is_named(raw, tmp_path, capsys):
+    assert main(["structured", "estimate", str(raw), "--quiet", "--emission-nm", "525"]) == 2
+    assert "--numerical-aperture: needed" in capsys.readouterr().err

@@ -1,0 +1,152 @@
+"""Structured illumination from a raw stack to an image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from napari_volumetric_smlm.domain.illumination import GEOMETRIES
+from napari_volumetric_smlm.domain.images import RawStack
+from napari_volumetric_smlm.domain.runs import Progress
+from napari_volumetric_smlm.domain.structured_plans import EstimatePlan, StructuredPlan, StructuredSimulatePlan
+from napari_volumetric_smlm.engine.structured.arrange import frame_numbers
+from napari_volumetric_smlm.errors import PlanError, StackError
+from napari_volumetric_smlm.io.stacks import open_stack
+from napari_volumetric_smlm.recipes import finish
+from napari_volumetric_smlm.recipes.structured import estimate_patterns, plain_instrument, reconstruct_structured
+from napari_volumetric_smlm.recipes.structured_simulation import simulate_structured
+
+LENS = plain_instrument(1.3, 525, 65)
+IDEAL = {"otf_damping": 1.0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    camera = LENS.cameras[0].model_copy(update={"offset_counts": 100.0, "read_noise_e": 1.5, "gain_e_per_count": 0.5})
+    lens = LENS.model_copy(update={"cameras": (camera,)})
+    plan = StructuredSimulatePlan(shape_yx_px=(128, 144), time_count=3, order="paz", photons=300, bleaching=0.2, device="cpu")
+    return finish(simulate_structured(lens, plan)), lens
+
+
+def test_a_simulated_stack_tells_its_order_and_patterns(simulated):
+    made, lens = simulated
+    seen = []
+    found = finish(estimate_patterns(made.stack, lens, EstimatePlan(**IDEAL)), seen.append)
+    assert all(isinstance(step, Progress) for step in seen)
+    assert found.order == "paz"
+    assert found.order_is_sure
+    assert found.illumination.verdict.passed == (True, True, True)
+    for true, got in zip(made.illumination.orientations, found.illumination.orientations, strict=True):
+        assert got.waves[0].period_nm == pytest.approx(true.waves[0].period_nm, rel=0.005)
+        assert math.remainder(got.waves[0].angle_rad - true.waves[0].angle_rad, math.pi) == pytest.approx(0, abs=0.005)
+        assert got.waves[0].modulation == pytest.approx(true.waves[0].modulation, abs=0.08)
+
+
+def test_a_series_uses_its_patterns_again_and_keeps_its_brightness(simulated):
+    made, lens = simulated
+    once = finish(reconstruct_structured(made.stack, lens, StructuredPlan(**IDEAL)))
+    assert once.images_tyx.shape == (3, 256, 288)
+    assert once.pixel_nm == pytest.approx(32.5)
+    mean = float(np.asarray(made.stack.counts_tyx[0], float).mean()) - 100
+    assert float(once.images_tyx.mean()) == pytest.approx(mean, rel=0.05)
+    assert len(once.notes) == 1
+    each = finish(reconstruct_structured(made.stack, lens, StructuredPlan(reuse=False, order="paz", **IDEAL)))
+    assert len(each.notes) == 3
+    # noise apart, both show the same
+    assert np.corrcoef(once.images_tyx[2].ravel(), each.images_tyx[2].ravel())[0, 1] > 0.98
+
+
+def test_given_patterns_are_used(simulated):
+    made, lens = simulated
+    known = finish(reconstruct_structured(made.stack, lens, StructuredPlan(order="paz", last_time=0, **IDEAL), made.illumination))
+    assert known.illumination == made.illumination
+    assert known.notes == ("The patterns were given.",)
+    with pytest.raises(PlanError, match="3 x 3 frames, the plan says 1 x 3"):
+        finish(reconstruct_structured(made.stack, lens, StructuredPlan(geometry="lattice-1x3", **IDEAL), made.illumination))
+
+
+def test_a_mosaic_and_frames_upside_down_are_read_as_such(simulated):
+    made, lens = simulated
+    numbers = frame_numbers(27, GEOMETRIES["2d-3x3"], 1, "paz")[0, :, :, 0]
+    frames = np.asarray(made.stack.counts_tyx[0])[numbers][..., ::-1, :]
+    mosaic = frames.swapaxes(1, 2).reshape(3 * 128, 3 * 144)
+    stack = RawStack(counts_tyx=(mosaic[None],))
+    plan = EstimatePlan(montage="ap", order="apz", flip_y=True, **IDEAL)
+    found = finish(estimate_patterns(stack, lens, plan))
+    straight = finish(estimate_patterns(made.stack, lens, EstimatePlan(order="paz", last_time=0, **IDEAL)))
+    for a, b in zip(found.illumination.orientations, straight.illumination.orientations, strict=True):
+        assert a.waves[0].frequency_yx_per_um == pytest.approx(b.waves[0].frequency_yx_per_um)
+
+
+def test_without_a_pattern_the_result_is_the_wide_field_image_and_says_so(simulated):
+    made, lens = simulated
+    mean = np.asarray(made.stack.counts_tyx[0][:9], float).mean(0)
+    noise = np.random.default_rng(0)
+    stack = RawStack(counts_tyx=(noise.poisson(mean, (9, *mean.shape)).astype(np.uint16),))
+    result = finish(reconstruct_structured(stack, lens, StructuredPlan(**IDEAL)))
+    assert np.array_equal(result.images_tyx, result.wide_field_tyx)
+    assert "No pattern was found" in result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"geometry": "2d-3x5"}, StackError, "27 frames are not a multiple of 15"),
+        ({"first_time": 3}, PlanError, "the stack has times 0 to 2"),
+        ({"planes": 2}, StackError, "3 phases x 2 planes"),
+    ],
+)
+def test_frames_that_do_not_fit_are_refused_with_both_numbers(simulated, change, error, words):
+    made, lens = simulated
+    with pytest.raises(error, match=words):
+        finish(estimate_patterns(made.stack, lens, EstimatePlan(**change, **IDEAL)))
+
+
+@pytest.mark.parametrize("pixel_nm", [6.5, 650])
+def test_a_pixel_size_off_by_ten_is_refused(simulated, pixel_nm):
+    made, _ = simulated
+    with pytest.raises(PlanError, match=r"do not fit a lens that passes 4.95 cycles per um \(pixels of about 50 to 101 nm"):
+        finish(estimate_patterns(made.stack, plain_instrument(1.3, 525, pixel_nm), EstimatePlan(**IDEAL)))
+
+
+def test_tiny_frames_are_refused():
+    stack = RawStack(counts_tyx=(np.zeros((9, 20, 200), np.uint16),))
+    with pytest.raises(StackError, match="20 x 200 pixels; at least 32"):
+        finish(estimate_patterns(stack, LENS, EstimatePlan(**IDEAL)))
+
+
+def test_saturated_frames_are_told(simulated):
+    made, lens = simulated
+    counts = np.asarray(made.stack.counts_tyx[0])
+    clipped = RawStack(counts_tyx=(np.minimum(counts, np.uint16(np.quantile(counts, 0.97))),))
+    camera = lens.cameras[0].model_copy(update={"saturation_counts": float(clipped.counts_tyx[0].max())})
+    result = finish(reconstruct_structured(clipped, lens.model_copy(update={"cameras": (camera,)}), StructuredPlan(last_time=0, **IDEAL)))
+    assert any("saturated" in words for words in result.notes)
+
+
+def test_volumes_are_refused_with_a_way_out(simulated):
+    made, lens = simulated
+    with pytest.raises(PlanError, match="choose 2d-3x5"):
+        finish(reconstruct_structured(made.stack, lens, StructuredPlan(geometry="3d-3x5", **IDEAL)))
+
+
+# wave vectors (x, y) in 1/um and tolerances in frequency samples: preset of the published data set, refined (docs/benchmarks.md)
+REFERENCE = (((0.4891, 5.5310), 0.5), ((-4.5442, 3.1850), 0.25), ((-5.0305, -2.3433), 0.15))
+
+
+def test_three_of_three_orientations_of_the_reference_stack_are_found_blind(shared_data):
+    path = shared_data / "structured" / "rdl_microtubules" / "MT.mrc"
+    if not path.is_file():
+        pytest.skip("the reference stack is not there")
+    stack = open_stack(path, kind="structured")
+    lens = plain_instrument(1.3, 525, stack.pixel_nm)
+    found = finish(estimate_patterns(stack, lens, EstimatePlan(device="cpu")))
+    assert found.order == "apz"
+    assert found.order_is_sure
+    assert found.illumination.verdict.colour == "green"
+    for orientation, ((kx, ky), tolerance) in zip(found.illumination.orientations, REFERENCE, strict=True):
+        y, x = orientation.waves[0].frequency_yx_per_um
+        away = min(math.hypot(x - sign * kx, y - sign * ky) for sign in (1, -1))
+        assert away * 256 * 0.0626 < tolerance
