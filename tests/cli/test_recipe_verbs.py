@@ -21,7 +21,7 @@ import tifffile
 from napari_volumetric_smlm.cli import main
 from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.molecules import Localizations
-from napari_volumetric_smlm.domain.runs import Calibration, ModelCard, Progress, Reconstruction, Simulation, TrainedModel
+from napari_volumetric_smlm.domain.runs import Calibration, ModelCard, Progress, Reconstruction, Simulation, TrainedModel, TrainingCost
 from napari_volumetric_smlm.errors import EngineError
 from napari_volumetric_smlm.io.instruments import load_instrument, save_instrument
 from napari_volumetric_smlm.io.models import read_model_weights
@@ -377,3 +377,23 @@ def test_a_model_has_the_ending_of_one(files, stand_in, capsys):
     stand_in("train", trained)
     assert main(["train", "--instrument", f"{files}/microscope.json", "--output", f"{files}/toy.pt"]) == 2
     assert "models are .safetensors files" in capsys.readouterr().err
+
+
+def test_train_needs_an_output_unless_it_only_estimates(files, stand_in, capsys, monkeypatch):
+    def costs(instrument, plan):
+        yield Progress(stage="estimate", done=0, total=3)
+        gib = {"quick": 512.0, "full": None}
+        return tuple(TrainingCost(preset=name, device="cpu", frames=1000, seconds=90.0, peak_mib=mib) for name, mib in gib.items())
+
+    calls = stand_in("train", trained)
+    module = types.ModuleType("napari_volumetric_smlm.recipes.training_estimate")
+    module.estimate_training = costs
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert main(["train", "--instrument", f"{files}/microscope.json"]) == 2
+    assert "--output is required" in capsys.readouterr().err
+    before = set(files.iterdir())
+    assert main(["train", "--instrument", f"{files}/microscope.json", "--estimate"]) == 0
+    told = capsys.readouterr().out
+    assert "On cpu, about:\n  quick: 1,000 frames in 1 min 30 s, 0.5 GiB\n  full: 1,000 frames in 1 min 30 s\n" in told
+    assert set(files.iterdir()) == before
+    assert calls == []

@@ -17,6 +17,7 @@ from napari_volumetric_smlm.io.models import (
     card_path,
     check_fit,
     checkpoint_path,
+    forget_checkpoint,
     list_models,
     read_model_card,
     read_model_weights,
@@ -246,6 +247,19 @@ def test_the_models_of_a_folder_are_listed_newest_first_without_checkpoints_and_
     assert list(list_models(tmp_path)) == [new, old]
     assert list_models(tmp_path)[old] == full_card
     assert list_models(tmp_path / "no folder") == {}
+
+
+def test_a_forgotten_training_leaves_nothing_not_even_what_a_kill_left_half_written(arrays, tmp_path):
+    place = tmp_path / "cell[1].safetensors"
+    write_model_weights(arrays, CARD, place)
+    write_model_weights(arrays, CARD, checkpoint_path(place))
+    other = write_model_weights(arrays, CARD, checkpoint_path(tmp_path / "other.safetensors"))
+    for left in (checkpoint_path(place), other):
+        (tmp_path / f".{left.stem}.a1b2c3.part.safetensors").write_bytes(b"half")
+    forget_checkpoint(place)
+    forget_checkpoint(place)
+    kept = {"cell[1].safetensors", "cell[1].json", "other.checkpoint.safetensors", "other.checkpoint.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, ".other.checkpoint.a1b2c3.part.safetensors"}
 
 
 def test_a_model_of_another_pixel_or_depth_range_does_not_fit(full_card, toy_instrument):

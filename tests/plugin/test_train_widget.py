@@ -13,10 +13,10 @@ import pytest
 from napari_volumetric_smlm.cli import parser
 from napari_volumetric_smlm.cli.options import plan_from
 from napari_volumetric_smlm.domain.plans import ReconstructPlan, TrainPlan
-from napari_volumetric_smlm.domain.runs import ModelCard, Progress, TrainedModel
+from napari_volumetric_smlm.domain.runs import ModelCard, Progress, TrainedModel, TrainingCost
 from napari_volumetric_smlm.errors import EngineError, OutputError
 from napari_volumetric_smlm.io.instruments import load_instrument
-from napari_volumetric_smlm.io.models import card_path, checkpoint_path, read_model_card, write_model_weights
+from napari_volumetric_smlm.io.models import card_path, checkpoint_path, read_model_card, read_model_weights, write_model_weights
 from napari_volumetric_smlm.plugin import training
 from napari_volumetric_smlm.plugin.actions import TRAIN, open_widget
 from napari_volumetric_smlm.plugin.settings import preferences
@@ -326,6 +326,106 @@ def test_a_checkpoint_that_cannot_be_written_at_a_stop_leaves_the_one_before(tra
         trainer.panel.button.click()
     assert ended.args[0].kind == "stopped"
     assert "step 2 is kept" in trainer.panel.message.text()
+
+
+def test_a_real_training_that_is_stopped_and_gone_on_with_ends_with_the_same_model(viewer, movie, qtbot, monkeypatch, toy_instrument):
+    from napari_volumetric_smlm.engine.training import average
+    from napari_volumetric_smlm.plugin import workers
+    from napari_volumetric_smlm.recipes import finish, train_lean
+    from napari_volumetric_smlm.recipes import train as recipe
+
+    monkeypatch.setitem(train_lean.PRESETS, "quick", train_lean.Preset(40, 4, 5, 8, (1, 2)))
+    monkeypatch.setattr(average, "HELD_OUT_FRAMES", 2)
+    for module, name in ((recipe, "TELL_S"), (workers, "TICK_SECONDS")):
+        monkeypatch.setattr(module, name, 0.0)
+    plan = TrainPlan(frame_count=200, frame_px=32, window_px=13)
+    trainer = open_widget(viewer, TRAIN)
+    trainer.instrument.load(movie.parent / "toy.json")
+    for name in ("frame_count", "frame_px", "window_px"):
+        trainer.others.editors[name].setText(str(getattr(plan, name)))
+    trainer.panel.button.click()
+    qtbot.wait_until(lambda: len(trainer.curve.steps) > 4, timeout=20000)
+    with qtbot.wait_signal(trainer.panel.ended, timeout=20000) as ended:
+        trainer.panel.button.click()
+    assert ended.args[0].kind == "stopped"
+    kept = training.kept_training(trainer.place()).steps
+    assert 4 < kept < 50
+    assert f"step {kept} is kept, Train goes on from it" in trainer.panel.message.text()
+    assert run(trainer, qtbot).kind == "done"
+    assert trainer.curve.steps[-1] == 50
+    weights, _ = read_model_weights(trainer.place())
+    for name, values in finish(recipe.train(toy_instrument, plan)).weights.items():
+        np.testing.assert_array_equal(weights[name], values)
+    trainer.leave()
+
+
+@pytest.fixture
+def measuring(monkeypatch):
+    """Stand for recipes.training_estimate; `permits` lets it go on."""
+    calls, permits = [], threading.Semaphore(1000)
+
+    def estimate_training(instrument, plan):
+        calls.append((instrument, plan))
+        for done, name in enumerate(("quick", "standard")):
+            while not permits.acquire(timeout=0.02):
+                yield Progress(stage="estimate", done=done, total=2, message=f"Measuring a few steps of {name}")
+        return tuple(TrainingCost(preset=name, device="cpu", frames=9, seconds=7200.0, peak_mib=1536) for name in ("quick", "standard"))
+
+    module = types.ModuleType("napari_volumetric_smlm.recipes.training_estimate")
+    module.estimate_training = estimate_training
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return types.SimpleNamespace(calls=calls, permits=permits)
+
+
+def measure(trainer, qtbot):
+    with qtbot.wait_signal(trainer.estimate.job.ended, timeout=20000):
+        trainer.estimate.button.click()
+    return trainer.estimate.words.text()
+
+
+def test_how_long_it_takes_is_measured_when_asked_and_stays_until_the_settings_change(trainer, qtbot, measuring, toy_instrument):
+    trainer.first.editors["photons"].setText("3000, 9000")
+    words = measure(trainer, qtbot)
+    assert words == "On cpu, about\nquick: 2 h 0 min · 1.5 GiB\nstandard: 2 h 0 min · 1.5 GiB"
+    assert measuring.calls == [(toy_instrument, TrainPlan(photons=(3000, 9000)))]
+    trainer.name.setText("another")
+    trainer.first.editors["preset"].setCurrentText("standard")
+    assert trainer.estimate.words.text() == words
+    trainer.others.editors["frame_px"].setText("120")
+    assert not trainer.estimate.words.isVisibleTo(trainer)
+
+
+def test_while_it_is_measured_the_window_lives_and_it_can_be_stopped(trainer, qtbot, measuring):
+    for _ in range(1000):
+        measuring.permits.acquire()
+    trainer.estimate.button.click()
+    qtbot.wait_until(lambda: "Measuring a few steps of quick" in trainer.estimate.words.text(), timeout=10000)
+    trainer.estimate.button.click()
+    qtbot.wait_until(lambda: not trainer.estimate.job.busy, timeout=10000)
+    assert not trainer.estimate.words.isVisibleTo(trainer)
+    assert trainer.estimate.button.text() == "How long will it take here?"
+
+
+def test_a_training_stops_the_measuring_and_none_is_begun_beside_it(trainer, qtbot, fake, measuring):
+    for _ in range(1000):
+        measuring.permits.acquire()
+    trainer.estimate.button.click()
+    qtbot.wait_until(lambda: "Measuring a few steps of quick" in trainer.estimate.words.text(), timeout=10000)
+    assert trainer.estimate.button.text() == "Stop measuring"
+    fake.hold(2)
+    trainer.panel.button.click()
+    qtbot.wait_until(lambda: not trainer.estimate.job.busy, timeout=10000)
+    assert not trainer.estimate.button.isEnabled()
+    fake.allow()
+    qtbot.wait_until(lambda: not trainer.panel.job.busy, timeout=10000)
+    assert trainer.estimate.button.isEnabled()
+
+
+def test_what_cannot_be_measured_says_why(viewer, fake, qtbot):
+    trainer = open_widget(viewer, TRAIN)
+    trainer.estimate.button.click()
+    assert "Choose an instrument" in trainer.panel.message.text()
+    trainer.leave()
 
 
 def test_the_copied_call_is_the_one_that_was_made(trainer, qtbot, toy_instrument):

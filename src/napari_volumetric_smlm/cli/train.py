@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from ..domain.plans import TrainPlan
-from ..errors import ModelError
+from ..domain.runs import TrainingCost
+from ..errors import ModelError, PlanError
 from ..io.instruments import load_instrument
-from ..io.models import card_path, checkpoint_path, write_model_weights
+from ..io.models import checkpoint_path, forget_checkpoint, write_model_weights
 from .files import check_output, note
 from .options import add_plan, plan_from
 from .progress import Stopped, carry_out, duration
@@ -28,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this verb takes."""
     parser.add_argument("--instrument", type=Path, required=True, metavar="CAL.json", help="The calibrated instrument.")
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="MODEL.safetensors", help="Model to write; its card stands beside it."
+        "--output", type=Path, metavar="MODEL.safetensors", help="Model to write; its card stands beside it. Required to train."
+    )
+    parser.add_argument(
+        "--estimate", action="store_true", help="Train nothing: measure some steps of each preset on this device, tell time and memory."
     )
     add_plan(parser, TrainPlan)
 
@@ -36,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, write the model, and remove the checkpoint."""
     plan = plan_from(args, TrainPlan)
+    if args.estimate:
+        from ..recipes.training_estimate import estimate_training
+
+        costs = carry_out(estimate_training(load_instrument(args.instrument), plan), args.quiet)
+        print("\n".join([f"On {costs[0].device}, about:", *map(_cost_words, costs)]))
+        return 0
+    if args.output is None:
+        raise PlanError("--output is required: the model to write (MODEL.safetensors), or --estimate to train nothing")
     if args.output.suffix != ".safetensors":
         raise ModelError(f"--output {args.output}: models are .safetensors files; give the name this ending")
     check_output(args.output, [args.instrument])
@@ -52,9 +64,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"Stopped; the same command goes on from {checkpoint}" if checkpoint.is_file() else "Stopped before the first step")
         return INTERRUPTED
     write_model_weights(result.weights, result.card.model_dump(mode="json"), args.output)
-    for place in (checkpoint, card_path(checkpoint)):
-        place.unlink(missing_ok=True)
+    forget_checkpoint(args.output)
     figures = ", ".join(f"{name} {value:.3g}" for name, value in result.card.accuracy.items())
     frames = f"{result.card.frames_seen:,} frames in {duration(result.seconds)}"
     print(f"{args.output}: {frames}; on {result.card.tested_frames} frames that it never saw: {figures}")
     return 0
+
+
+def _cost_words(cost: TrainingCost) -> str:
+    memory = "" if cost.peak_mib is None else f", {cost.peak_mib / 1024:.1f} GiB"
+    return f"  {cost.preset}: {cost.frames:,} frames in {duration(cost.seconds)}{memory}"

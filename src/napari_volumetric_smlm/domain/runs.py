@@ -146,3 +146,17 @@ class TrainedModel(Noun):
     curve: dict[str, Array]
     complete: bool
     seconds: float
+
+
+class TrainingCost(Noun):
+    """What a preset of the training takes on a device, from a few measured steps.
+
+    frames : to learn from. seconds : for all of them. peak_mib : highest memory, of the GPU or (without one) of the whole program;
+    None where the system does not tell.
+    """
+
+    preset: str
+    device: str
+    frames: int
+    seconds: float
+    peak_mib: float | None = None

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from ..errors import OutputError
 
+# in the name of what is not complete; a kill leaves it behind
+PART = ".part"
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -28,7 +31,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OutputError(f"cannot write {target}: the folder {target.parent} does not exist; make it or choose another one")
     part: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=".part" + target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=PART + target.suffix, dir=target.parent)
         os.close(handle)
         part = Path(name)
         yield part

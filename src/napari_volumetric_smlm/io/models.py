@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -18,8 +19,8 @@ from safetensors import SafetensorError
 
 from ..domain.instrument import Instrument
 from ..domain.runs import ModelCard
-from ..errors import ModelError
-from .atomic import replacing
+from ..errors import ModelError, OutputError
+from .atomic import PART, replacing
 from .content import recognise_content
 from .json_files import explain, read_json
 
@@ -110,6 +111,22 @@ def checkpoint_path(model: str | os.PathLike[str]) -> Path:
     """Where the state of a training stands that will become a model: beside it."""
     place = Path(model)
     return place.with_name(f"{place.stem}{CHECKPOINT}{place.suffix}")
+
+
+def forget_checkpoint(model: str | os.PathLike[str]) -> None:
+    """Delete the state of the training that was to become a model, and what a kill left of it half-written.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be deleted.
+    """
+    place = checkpoint_path(model)
+    try:
+        for part in (place, card_path(place), *place.parent.glob(f".{glob.escape(place.stem)}.*{PART}.*")):
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot delete {place}: {error.strerror}; delete it by hand, or give another name") from error
 
 
 def read_model_card(path: str | os.PathLike[str]) -> ModelCard:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ..domain.instrument import Instrument
 from ..domain.plans import TrainPlan
-from ..domain.runs import ModelCard, Progress
+from ..domain.runs import ModelCard, Progress, TrainingCost
 from ..errors import ModelError, OutputError, PlanError, SmlmError
 from ..io.json_files import read_json
-from ..io.models import CHECKPOINT, LARGEST_CARD_MIB, card_path, checkpoint_path, write_model_weights
+from ..io.models import CHECKPOINT, LARGEST_CARD_MIB, card_path, checkpoint_path, forget_checkpoint, write_model_weights
 from .calls import instrument_file, on_command_line
 from .jobs import on_device, prepare_engine
 from .settings import Preferences
@@ -83,22 +83,6 @@ def kept_training(place: Path) -> Kept | None:
         return Kept(0)
 
 
-def forget_training(place: Path) -> None:
-    """Delete the state of a stopped training.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be deleted.
-    """
-    checkpoint = checkpoint_path(place)
-    try:
-        for part in (checkpoint, card_path(checkpoint)):
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot delete {checkpoint}: {error.strerror}; delete it by hand, or give another name") from error
-
-
 def train_job(
     instrument: Instrument, plan: TrainPlan, place: Path, chosen: Preferences, instrument_path: Path | None = None
 ) -> Generator[Progress, None, Trained]:
@@ -116,6 +100,14 @@ def train_job(
         return (yield from _train(instrument, plan, place, chosen, instrument_path))
     finally:
         _UNDER_WAY.discard(place)
+
+
+def estimate_job(instrument: Instrument, plan: TrainPlan, chosen: Preferences) -> Generator[Progress, None, tuple[TrainingCost, ...]]:
+    """Measure what the presets would take here."""
+    from ..recipes.training_estimate import estimate_training
+
+    prepare_engine(chosen)
+    return (yield from estimate_training(instrument, on_device(plan, chosen)))
 
 
 def _train(
@@ -151,7 +143,7 @@ def _train(
             raise
         raise OutputError(f"{error}; the training is kept: mend this and press Train again, it goes on near the end") from error
     with contextlib.suppress(OutputError):
-        forget_training(place)
+        forget_checkpoint(place)
     return Trained(place, model.card)
 
 

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushBut
 from ...domain.instrument import Instrument
 from ...domain.plans import TrainPlan
 from ...errors import PlanError, SmlmError
+from ...io.models import forget_checkpoint
 from ...io.napari_version import binding_warning
 from ..actions import open_widget
 from ..forms import PlanForm
@@ -18,10 +19,11 @@ from ..jobs import on_device
 from ..samples import example_instruments
 from ..session import session_of, unwrapped
 from ..settings import preferences
-from ..training import SUFFIX, Trained, forget_training, kept_training, models_folder, place_of, suggested_name, train_job
+from ..training import SUFFIX, Trained, kept_training, models_folder, place_of, suggested_name, train_job
 from ..workers import Job, Outcome, Tick
 from .calls_bar import CallsBar
 from .curve import LossCurve
+from .estimate import Estimate
 from .job import JobPanel, JobWidget
 from .log import LogPanel
 from .models import FILTER, accuracy_words
@@ -62,6 +64,7 @@ class TrainWidget(JobWidget):
         self.start_button = QPushButton("Choose start model...")
         self.start_button.setToolTip("<qt>Begin with a trained model instead of random weights; it must have the same preset.</qt>")
         self.presets = PresetBar(self.session, self.others, TrainPlan())
+        self.estimate = Estimate(self._call)
         self.panel = JobPanel("Train", self.session.log, "Stop and keep what has been learned; Train goes on from there")
         self.panel.job.patience_ms = PATIENCE_MS
         self.curve = LossCurve()
@@ -79,7 +82,7 @@ class TrainWidget(JobWidget):
 
     def jobs(self) -> list[JobPanel | Job]:
         """Return everything that may run."""
-        return [self.panel]
+        return [self.panel, self.estimate.job]
 
     def _lay_out(self) -> None:
         self.setMinimumWidth(NARROWEST_PX)
@@ -99,6 +102,7 @@ class TrainWidget(JobWidget):
             self.warning,
             introduction,
             self.first,
+            self.estimate,
             QLabel("Name of the model"),
             row,
             self.name_words,
@@ -131,8 +135,9 @@ class TrainWidget(JobWidget):
         self.panel.clicked.connect(self.run)
         self.panel.ticked.connect(self._on_tick)
         self.panel.ended.connect(self._on_end)
+        self.panel.job.state_changed.connect(lambda _: self.estimate.setDisabled(self.panel.job.busy))
         self.next_button.clicked.connect(lambda: open_widget(self.viewer))
-        for source in (self.instrument, self.presets, self.calls):
+        for source in (self.instrument, self.presets, self.calls, self.estimate):
             source.failed.connect(self.panel.show_error)
         self.calls.told.connect(self.panel.say)
         shortcut = QShortcut(QKeySequence("Ctrl+Return"), self)
@@ -161,6 +166,7 @@ class TrainWidget(JobWidget):
         memory = self.session.memory
         memory.store_plan(plan, instrument.fingerprint)
         memory.store(self.name.text(), "model_names", instrument.fingerprint)
+        self.estimate.job.stop()
         self._place, kept = place, kept_training(place)
         self.curve.begin(kept.curve if kept is not None else None)
         for part in (self.verdict, self.next_button, self.anew_button):
@@ -170,7 +176,7 @@ class TrainWidget(JobWidget):
     def begin_anew(self) -> None:
         """Forget the stopped training of this name."""
         try:
-            forget_training(self.place())
+            forget_checkpoint(self.place())
             self.curve.begin()
         except SmlmError as error:
             self.panel.show_error(error)
@@ -229,6 +235,7 @@ class TrainWidget(JobWidget):
         values, _ = self.first.values()
         for name in FIRST_FIELDS:
             self.others.set_value(name, values.get(name))
+        self.estimate.check()
         reason = "" if self.session.instrument is not None else "Choose an instrument, or calibrate one first"
         reason = reason or self.first.problem or self.others.problem or self._look_at_name()
         self.panel.set_reason(reason)
