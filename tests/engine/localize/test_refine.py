@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_volumetric_smlm.engine.localize.refine import SMALLEST_VARIANCE, Refiner, log_likelihood
-from napari_volumetric_smlm.engine.localize.scene import State
+from napari_volumetric_smlm.engine.localize.linearize import log_likelihood
+from napari_volumetric_smlm.engine.localize.refine import Refiner
+from napari_volumetric_smlm.engine.localize.scene import SMALLEST_VARIANCE, State
 
 TABLES = ["one_view_table", "two_view_table", "blurred_table"]
 
@@ -146,8 +147,11 @@ def test_a_batch_is_a_loop_over_its_patches(table, make_state, make_patches):
     for t, one in enumerate(singles):
         alone, _ = refiner.refine(patches.select(torch.tensor([t])), one, 25)
         rows = state.patch_m == t
-        torch.testing.assert_close(state.position_m3[rows], one.position_m3, atol=0.3, rtol=0)
-        torch.testing.assert_close(state.photons_m[rows], one.photons_m, rtol=1e-3, atol=0)
+        # both end near the top, where overlapping images leave it flat
+        ground = one.coefficients_tvn[0].numel()
+        sigma = torch.linalg.inv(alone.fisher_t[0].double()).diagonal()[:-ground].sqrt().reshape(len(one.photons_m), -1)
+        assert float(((state.position_m3[rows] - one.position_m3) / sigma[:, :3]).abs().max()) < 0.25
+        assert float(((state.photons_m[rows] - one.photons_m) / sigma[:, 3]).abs().max()) < 0.25
         torch.testing.assert_close(together.likelihood_t[t : t + 1], alone.likelihood_t, atol=0.05, rtol=0)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from napari_volumetric_smlm.domain.instrument import Instrument, View
 from napari_volumetric_smlm.engine.localize.scene import Patches, padding
-from napari_volumetric_smlm.engine.localize.search import MatchedFilter, local_maxima
+from napari_volumetric_smlm.engine.localize.search import Candidates, MatchedFilter, local_maxima
 from napari_volumetric_smlm.engine.optics.table import PsfTable
 
 WINDOW_PX, SHAPE_YX, STEP_NM = 13, (34, 29), 100.0
@@ -63,7 +63,7 @@ def test_gain_and_photons_are_the_sums_written_out(toy_instrument, affine):
     table = PsfTable(toy_instrument if affine is None else two_view_instrument(toy_instrument, affine), WINDOW_PX)
     search = MatchedFilter(table, SHAPE_YX, STEP_NM)
     images = images_of_noise(len(table.pixel_v))
-    gain, photons = search.gains(patches_for(table), *images)
+    gain, photons = search.gains(patches_for(table), images[0], search.weigh(patches_for(table), images[1]))
     assert gain.shape == (1, len(search.z_nm), *SHAPE_YX)
     for d, y, x in PLACES:
         if affine is not None and not (y + 2 < SHAPE_YX[0] and x - 3 >= 0):
@@ -89,7 +89,7 @@ def test_a_molecule_in_two_turned_views_is_found_where_the_first_view_has_it(toy
         top, left = (int(n) - WINDOW_PX // 2 for n in nearest)
         light = table.images(position, derivatives=False).value[0, v] * photons
         score[0, v, top : top + WINDOW_PX, left : left + WINDOW_PX] = light * 0.05
-    gain, found = search.gains(patches_for(table), score, weight)
+    gain, found = search.gains(patches_for(table), score, search.weigh(patches_for(table), weight))
     assert tuple(int(k) for k in torch.nonzero(gain[0] == gain[0].max())[0]) == (d, y, x)
     # the second view's map is interpolated between its pixels
     assert float(found[0, d, y, x]) == pytest.approx(photons, rel=0.1)
@@ -97,9 +97,10 @@ def test_a_molecule_in_two_turned_views_is_found_where_the_first_view_has_it(toy
 
 
 def test_darkness_gains_nothing(one_view_table):
+    patches = patches_for(one_view_table)
     search = MatchedFilter(one_view_table, SHAPE_YX, STEP_NM)
     weight = torch.full((1, 1, *SHAPE_YX), 0.05)
-    gain, _ = search.gains(patches_for(one_view_table), -images_of_noise(1)[0].abs() * 0 - weight * 2.0, weight)
+    gain, _ = search.gains(patches, weight * -2.0, search.weigh(patches, weight))
     assert gain.max() < 1e-3
 
 
@@ -135,3 +136,18 @@ def test_neighbours_of_a_maximum_are_none_and_edges_can_be():
 def test_what_gains_too_little_is_no_candidate():
     assert maxima(peaks((0, 2, 5, 5, 9.9), (1, 2, 5, 5, 10.1)))[0][0] == 1
     assert maxima(peaks()) == []
+
+
+def test_a_place_that_was_tried_counts_again_only_when_its_gain_has_grown():
+    gain = peaks((0, 2, 5, 5, 20), (0, 4, 5, 8, 50), (1, 4, 5, 8, 50))
+    first = local_maxima(gain, gain * 7, torch.arange(6) * 100.0, 100.0, (torch.full((2,), 10.0), 500.0))
+    assert first.gain_m.tolist() == [50, 50]
+    tried = Candidates(*(part[:1] for part in (first.patch_m, first.position_m3, first.photons_m, first.gain_m)))
+
+    def again(gain: torch.Tensor) -> list[tuple[int, float]]:
+        found = local_maxima(gain, gain * 7, torch.arange(6) * 100.0, 100.0, (torch.full((2,), 10.0), 500.0), tried)
+        return list(zip(found.patch_m.tolist(), found.gain_m.tolist(), strict=True))
+
+    # what it silenced has its turn, and the same place in another patch is another place
+    assert again(gain) == [(0, 20), (1, 50)]
+    assert again(peaks((0, 4, 5, 8, 80), (0, 2, 5, 5, 20))) == [(0, 80)]

@@ -41,8 +41,8 @@ class Features:
         variance = (ground + patches.read_variance_tvyx[inner]).clamp(min=SMALLEST_VARIANCE)
         weight = patches.seen_tvyx[inner] / variance
         residual = patches.photons_tvyx[inner] - ground
-        numerator, denominator = self.filter.sums(patches, residual * weight, weight)
-        score = numerator.mul_(denominator.clamp_(min=1e-12).rsqrt_())
+        known = self.filter.weigh(patches, weight)
+        score = self.filter.numerator(patches, residual * weight, known).mul_(known.denominator.rsqrt_())
         whitened = residual[:, :1] * weight[:, :1].sqrt()
         level = torch.log1p(variance[:, :1]) / 5
         return torch.cat([torch.asinh(score / KNEE), torch.asinh(whitened / KNEE), level], 1)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .refine import Linearized, Refiner
+from .linearize import Linearized
+from .refine import Refiner
 from .scene import Patches, State
 
 

@@ -15,12 +15,14 @@ from torch import Tensor
 from ..optics.table import PsfTable
 from .background import CosineBackground
 from .findings import Findings, covariance, findings, molecule_errors
-from .refine import Linearized, Refiner
+from .linearize import Linearized
+from .refine import Refiner
 from .reseat import reseat
 from .scene import Patches, State, padding
-from .search import Candidates, MatchedFilter, local_maxima
+from .search import Candidates, MatchedFilter, Weighed, local_maxima
 
 Propose = Callable[[Patches], Candidates]
+FEW = 2
 STALL_ROUNDS, STALL_GAIN = 3, 5.0  # a patch is done when so many rounds gained less log-likelihood than this
 
 
@@ -40,6 +42,18 @@ class Rules:
     passes: int = 2
     suspicion: float = 3.0
     largest_reseats: int = 5
+
+
+@dataclass
+class _Search:
+    """What the search in one patch remembers: the noise, and what it tried.
+
+    With a network's molecules in place what is added later hardly changes the noise, so it is weighed once.
+    """
+
+    known: Weighed | None = None
+    tried: Candidates | None = None
+    added: int = 0
 
 
 class Localizer:
@@ -68,8 +82,9 @@ class Localizer:
     def run(self, patches: Patches) -> Generator[int, None, Findings]:
         """Localize; yields the number of molecules after every round, so that the caller can show it or stop."""
         state = self._start(patches)
-        here = self.refiner.refine(patches, state, 3)[0]
-        if self.propose is not None:
+        if self.propose is None:
+            here = self.refiner.refine(patches, state, 3)[0]
+        else:
             here = yield from self._take_proposals(patches, state, self.propose(patches))
         active = torch.ones(len(patches.photons_tvyx), dtype=torch.bool, device=self.table.device)
         for _ in range(self.rules.passes):
@@ -86,7 +101,7 @@ class Localizer:
         for _ in range(4):
             here = self.refiner.linearize(patches, state)
             for _ in range(8):  # in small bites, so that a cancel acts soon
-                here, converged = self.refiner.refine(patches, state, 4, here=here)
+                here, converged = self.refiner.refine(patches, state, 4, here)
                 yield len(state.photons_m)
                 if bool(converged.all()):
                     break
@@ -100,7 +115,7 @@ class Localizer:
         """Start from what a network found."""
         state.add(found.patch_m, found.position_m3, found.photons_m.clamp(min=1.0), torch.full_like(found.photons_m, self.blur_nm))
         yield len(state.photons_m)
-        here = self.refiner.refine(patches, state, 4)[0]
+        here = self.refiner.refine(patches, state, 3)[0]
         yield len(state.photons_m)
         return self._judge(patches, state, here, 0.5 * self.rules.threshold)
 
@@ -109,11 +124,13 @@ class Localizer:
         active = active.clone()
         best = here.likelihood_t
         stalled = torch.zeros_like(best)
+        searches = [_Search() for _ in active]
         for _ in range(self.rules.rounds):
-            active &= yield from self._add_best(patches, state, here, active)
+            here, added = yield from self._add_best(patches, state, here, [s if a else None for s, a in zip(searches, active, strict=True)])
+            active &= added
             if not bool(active.any()):
                 break
-            here = self.refiner.refine(patches, state, 3)[0]
+            here = self.refiner.refine(patches, state, 3, here)[0]
             here = self._judge(patches, state, here, 0.5 * self.rules.threshold)
             yield len(state.photons_m)
             # newcomers that are judged away again and again would come back for ever
@@ -137,21 +154,37 @@ class Localizer:
             coefficients_tvn=coefficients.flatten(-2), strength_tv=torch.full((t, c), 1.0, device=device),
         )  # fmt: skip
 
-    def _add_best(self, patches: Patches, state: State, here: Linearized, active: Tensor) -> Generator[int, None, Tensor]:
-        """Add what gains enough to active patches and return which got some; one patch at a time, so that the maps stay small."""
-        counts = torch.bincount(state.patch_m, minlength=len(active)).tolist()
-        added = torch.zeros_like(active)
-        for t in active.nonzero()[:, 0].tolist():
-            one = torch.tensor([t], device=active.device)
-            gain, photons = self.filter.gains_beyond(patches.select(one), here.mean_tvyx[one])
+    def _add_best(
+        self, patches: Patches, state: State, here: Linearized, searches: list[_Search | None]
+    ) -> Generator[int, None, tuple[Linearized, Tensor]]:
+        """Add what gains enough to the patches that are searched, and return which got some.
+
+        One patch at a time, so that the maps stay small.
+        """
+        counts = torch.bincount(state.patch_m, minlength=len(searches)).tolist()
+        added = torch.zeros(len(searches), dtype=torch.bool, device=state.patch_m.device)
+        for t, search in enumerate(searches):
+            if search is None:
+                continue
+            one = torch.tensor([t], device=added.device)
+            patch, mean = patches.select(one), here.mean_tvyx[one]
+            if search.known is None or search.added > FEW:
+                search.known = self.filter.weigh_beyond(patch, mean)
+            gain, photons = self.filter.gains_beyond(patch, mean, search.known)
             smallest = (self.rules.share_of_best * gain.max()).clamp(min=self.rules.add_threshold)
-            found = local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], (smallest[None], self.rules.apart_nm))
+            limits = (smallest[None], self.rules.apart_nm)
+            found = local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], limits, search.tried)
+            search.tried = found if search.tried is None else search.tried.with_more(found)
             room = max(0, self.rules.largest_count - counts[t])
             light = found.photons_m[:room]
-            state.add(torch.full_like(found.patch_m[:room], t), found.position_m3[:room], light, torch.full_like(light, self.blur_nm))
+            order = state.add(
+                torch.full_like(found.patch_m[:room], t), found.position_m3[:room], light, torch.full_like(light, self.blur_nm)
+            )
+            here = self.refiner.with_more(state, here, order)
+            search.added = len(light)
             added[t] = len(light) > 0
             yield len(state.photons_m)
-        return added
+        return here, added
 
     def _judge(self, patches: Patches, state: State, here: Linearized, threshold: float) -> Linearized:
         """Drop molecules whose likelihood ratio is too small, then update the background's strength."""
@@ -164,5 +197,5 @@ class Localizer:
         keep = ratio >= threshold
         if bool(keep.all()):
             return here
-        state.keep(keep)
-        return self.refiner.refine(patches, state, 1)[0]
+        here = self.refiner.without(patches, state, here, keep)
+        return self.refiner.refine(patches, state, 1, here, anew=False)[0]

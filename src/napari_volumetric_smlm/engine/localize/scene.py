@@ -121,13 +121,23 @@ class State:
         self.add(torch.full_like(one.patch_m, t), one.position_m3, one.photons_m, one.blur_m)
         self.coefficients_tvn[t], self.strength_tv[t] = one.coefficients_tvn[0], one.strength_tv[0]
 
-    def add(self, patch: Tensor, position: Tensor, photons: Tensor, blur: Tensor) -> None:
-        """Append molecules, keeping the order of patches."""
+    def bounds(self) -> list[int]:
+        """First molecule of every patch, and their number."""
+        return torch.searchsorted(self.patch_m, torch.arange(len(self.strength_tv) + 1, device=self.patch_m.device)).tolist()
+
+    def only(self, mask: Tensor) -> State:
+        """Some of the molecules, over the same background."""
+        molecules = (self.patch_m[mask], self.position_m3[mask], self.photons_m[mask], self.blur_m[mask])
+        return State(*molecules, self.coefficients_tvn, self.strength_tv)
+
+    def add(self, patch: Tensor, position: Tensor, photons: Tensor, blur: Tensor) -> Tensor:
+        """Append molecules, keeping the order of patches; returns which of the old and then the new ones each now is."""
         order = torch.argsort(torch.cat([self.patch_m, patch]), stable=True)
         self.patch_m = torch.cat([self.patch_m, patch])[order]
         self.position_m3 = torch.cat([self.position_m3, position])[order]
         self.photons_m = torch.cat([self.photons_m, photons])[order]
         self.blur_m = torch.cat([self.blur_m, blur])[order]
+        return order
 
 
 @dataclass

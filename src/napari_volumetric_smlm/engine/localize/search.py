@@ -16,6 +16,8 @@ from ..fourier import correlate, correlation_spectrum, fast_length, image_spectr
 from ..optics.table import PsfTable
 from .scene import SMALLEST_VARIANCE, Patches
 
+GROWN = 1.5  # by how much the gain of a place must have grown for it to be tried again
+
 
 @dataclass
 class Candidates:
@@ -25,6 +27,22 @@ class Candidates:
     position_m3: Tensor
     photons_m: Tensor
     gain_m: Tensor
+
+    def with_more(self, other: Candidates) -> Candidates:
+        """These and then the others."""
+        pairs = ((self.patch_m, other.patch_m), (self.position_m3, other.position_m3), (self.photons_m, other.photons_m))
+        return Candidates(*(torch.cat(pair) for pair in (*pairs, (self.gain_m, other.gain_m))))
+
+
+@dataclass
+class Weighed:
+    """What the noise alone says of a molecule at every depth and pixel.
+
+    share_v : mean of its image under its window, (T, d, y, x) for every view. denominator : sum of h^2 / v over all views, (T, d, y, x).
+    """
+
+    share_v: list[Tensor]
+    denominator: Tensor
 
 
 class MatchedFilter:
@@ -45,42 +63,54 @@ class MatchedFilter:
         self._square = correlation_spectrum(kernel**2, self.padded)
         self._window = correlation_spectrum(torch.ones_like(kernel[:1, :1]), self.padded)
 
-    def gains_beyond(self, patches: Patches, mean_tvyx: Tensor) -> tuple[Tensor, Tensor]:
-        """Gain and photons of one more molecule anywhere, (T, d, y, x), where the padded canvases show `mean_tvyx` so far."""
-        inner = (..., slice(patches.pad, -patches.pad), slice(patches.pad, -patches.pad))
-        mean = mean_tvyx[inner]
-        weight = patches.seen_tvyx[inner] / (mean + patches.read_variance_tvyx[inner]).clamp(min=SMALLEST_VARIANCE)
-        return self.gains(patches, (patches.photons_tvyx[inner] - mean) * weight, weight)
+    def gains_beyond(self, patches: Patches, mean_tvyx: Tensor, known: Weighed | None = None) -> tuple[Tensor, Tensor]:
+        """Gain and photons of one more molecule anywhere, (T, d, y, x), where the padded canvases show `mean_tvyx` so far.
 
-    def gains(self, patches: Patches, score_tvyx: Tensor, weight_tvyx: Tensor) -> tuple[Tensor, Tensor]:
-        """Gain and photons of a molecule at every depth and pixel of the first view: (T, d, y, x) each.
-
-        score = (n - mu) / v and weight = 1 / v on the patches without padding.
+        `known` is what `weigh_beyond` gave for nearly this mean; with it a third of the work remains.
         """
-        numerator, denominator = self.sums(patches, score_tvyx, weight_tvyx)
+        inner = (..., slice(patches.pad, -patches.pad), slice(patches.pad, -patches.pad))
+        score = (patches.photons_tvyx[inner] - mean_tvyx[inner]) * _weight(patches, mean_tvyx)
+        return self.gains(patches, score, self.weigh_beyond(patches, mean_tvyx) if known is None else known)
+
+    def weigh_beyond(self, patches: Patches, mean_tvyx: Tensor) -> Weighed:
+        """What the noise says where the padded canvases show `mean_tvyx`."""
+        return self.weigh(patches, _weight(patches, mean_tvyx))
+
+    def gains(self, patches: Patches, score_tvyx: Tensor, known: Weighed) -> tuple[Tensor, Tensor]:
+        """Gain and photons of a molecule at every depth and pixel of the first view: (T, d, y, x) each; score = (n - mu) / v."""
+        gain = self.numerator(patches, score_tvyx, known)
+        photons = gain / known.denominator
         # in place where it can be: these maps are the largest arrays of a localization
-        photons = torch.div(numerator, denominator.clamp_(min=1e-12), out=denominator)
-        gain = numerator.mul_(photons.clamp(min=0)).mul_(0.5)
-        return gain, photons
+        return gain.mul_(photons.clamp(min=0)).mul_(0.5), photons
 
-    def sums(self, patches: Patches, score_tvyx: Tensor, weight_tvyx: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum of r h / v and of h^2 / v over all views, for a molecule at every depth and pixel of the first view: (T, d, y, x) each."""
-        numerator, denominator = self._view_sums(score_tvyx[:, 0], weight_tvyx[:, 0], 0)
-        for v in range(1, len(patches.pixel_v)):
-            more = self._view_sums(score_tvyx[:, v], weight_tvyx[:, v], v)
-            numerator += self._to_first_view(more[0], v, patches)
-            denominator += self._to_first_view(more[1], v, patches)
-        return numerator, denominator
+    def numerator(self, patches: Patches, score_tvyx: Tensor, known: Weighed) -> Tensor:
+        """Sum of r h / v over all views, for a molecule at every depth and pixel of the first view: (T, d, y, x)."""
+        total = None
+        for v, share in enumerate(known.share_v):
+            spectrum = image_spectrum(score_tvyx[:, v], self.padded)
+            part = self._correlate(spectrum, self._kernel[:, v]).addcmul_(share, self._correlate(spectrum, self._window[:, 0]), value=-1)
+            total = part if total is None else total.add_(self._to_first_view(part, v, patches))
+        if total is None:
+            raise ValueError("an instrument without views has no molecules to find")
+        return total
 
-    def _view_sums(self, score: Tensor, weight: Tensor, v: int) -> tuple[Tensor, Tensor]:
-        """Numerator and denominator of one view, (T, d, y, x), with the constant projected out."""
-        sums = lambda image, kernel: correlate(image[:, None], kernel[None], self.padded, self.shape_yx)  # noqa: E731
-        s, w = image_spectrum(score, self.padded), image_spectrum(weight, self.padded)
-        r1, w1 = sums(s, self._window[:, 0]), sums(w, self._window[:, 0]).clamp_(min=1e-9)
-        wh = sums(w, self._kernel[:, v])
-        share = wh / w1
-        denominator = sums(w, self._square[:, v]).addcmul_(share, wh, value=-1).clamp_(min=0)
-        return sums(s, self._kernel[:, v]).addcmul_(share, r1, value=-1), denominator
+    def weigh(self, patches: Patches, weight_tvyx: Tensor) -> Weighed:
+        """Sum of h^2 / v over all views, and what projects the constant out."""
+        shares, total = [], None
+        for v in range(len(patches.pixel_v)):
+            spectrum = image_spectrum(weight_tvyx[:, v], self.padded)
+            under = self._correlate(spectrum, self._window[:, 0]).clamp_(min=1e-9)
+            light = self._correlate(spectrum, self._kernel[:, v])
+            share = light / under
+            part = self._correlate(spectrum, self._square[:, v]).addcmul_(share, light, value=-1).clamp_(min=0)
+            total = part if total is None else total.add_(self._to_first_view(part, v, patches))
+            shares.append(share)
+        if total is None:
+            raise ValueError("an instrument without views has no molecules to find")
+        return Weighed(shares, total.clamp_(min=1e-12))
+
+    def _correlate(self, spectrum: Tensor, kernel: Tensor) -> Tensor:
+        return correlate(spectrum[:, None], kernel[None], self.padded, self.shape_yx)
 
     def _to_first_view(self, image: Tensor, v: int, patches: Patches) -> Tensor:
         """Resample a further view's map so that pixel (y, x) is the place of the first view's pixel (y, x)."""
@@ -95,12 +125,21 @@ class MatchedFilter:
         return torch.nn.functional.grid_sample(image, grid, align_corners=True, padding_mode="zeros")
 
 
-def local_maxima(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, limits: tuple[Tensor, float]) -> Candidates:
+def _weight(patches: Patches, mean_tvyx: Tensor) -> Tensor:
+    """1 / v on the patches without padding."""
+    inner = (..., slice(patches.pad, -patches.pad), slice(patches.pad, -patches.pad))
+    return patches.seen_tvyx[inner] / (mean_tvyx[inner] + patches.read_variance_tvyx[inner]).clamp(min=SMALLEST_VARIANCE)
+
+
+def local_maxima(
+    gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, limits: tuple[Tensor, float], tried: Candidates | None = None
+) -> Candidates:
     """Local maxima of the gain in (z, y, x).
 
     Parameters
     ----------
     limits : smallest gain of each patch (T,), and the lateral distance (nm) within which a better maximum silences others.
+    tried : what was added before and did not stay; a maximum at such a place counts only when its gain has grown.
     """
     smallest_t, apart_nm = limits
     t, d, y, x = _peaks(gain, gain > smallest_t[:, None, None, None])
@@ -109,6 +148,11 @@ def local_maxima(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, l
     order = order[torch.argsort(t[order], stable=True)]
     t, d, y, x, value = t[order], d[order], y[order], x[order], value[order]
     position = torch.stack([z_nm[d], y * pixel_nm, x * pixel_nm], 1)
+    if tried is not None:
+        reach = position.new_tensor([1.5 * float(z_nm[1] - z_nm[0]), 1.5 * pixel_nm, 1.5 * pixel_nm])
+        again = ((position[:, None] - tried.position_m3[None]).abs() < reach).all(-1) & (t[:, None] == tried.patch_m)
+        new = ~(again & (value[:, None] < GROWN * tried.gain_m)).any(1)
+        t, d, y, x, value, position = (a[new] for a in (t, d, y, x, value, position))
     kept: list[int] = []
     places, patch = position[:, 1:].tolist(), t.tolist()
     for k in range(len(patch)):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from ...domain.instrument import Instrument
 from .psf import nyquist_nm, sampled_images
@@ -125,21 +126,24 @@ class PsfTable:
                 mixes.append(_outer(weights, blur_slopes))
         # beyond the first and last plane the coefficient is repeated
         index = (start[:, None] + torch.arange(-1, 3, device=self.device)).clamp(0, len(self.z_nm) - 1)
-        planes = torch.bmm(torch.stack(mixes, 1), table[index].flatten(1, 2).flatten(2))
-        planes = planes.reshape(len(u), len(mixes), *table.shape[2:])
+        knots = table.shape[1]
+        index = (index[:, :, None] * knots + torch.arange(knots, device=self.device)).flatten(1)
+        # a weighted sum of planes that copies none of them
+        mixed = [embedding_bag(index, table.flatten(2).flatten(0, 1), per_sample_weights=mix, mode="sum") for mix in mixes]
+        planes = [mix.unflatten(1, table.shape[2:]) for mix in mixed]
         rows, row_slopes = self._sample_matrix(position_zyx_nm[:, 1] / pixel * fine, fine, table.shape[2])
         columns, column_slopes = self._sample_matrix(position_zyx_nm[:, 2] / pixel * fine, fine, table.shape[3])
         columns, column_slopes = columns.transpose(1, 2), column_slopes.transpose(1, 2)
-        half = torch.bmm(rows, planes[:, 0])
+        half = torch.bmm(rows, planes[0])
         value = torch.bmm(half, columns)
         if not derivatives:
             return [value]
-        by_z = torch.bmm(torch.bmm(rows, planes[:, 1]), columns) / self.z_step_nm
-        by_y = torch.bmm(torch.bmm(row_slopes, planes[:, 0]), columns) * (fine / pixel)
+        by_z = torch.bmm(torch.bmm(rows, planes[1]), columns) / self.z_step_nm
+        by_y = torch.bmm(torch.bmm(row_slopes, planes[0]), columns) * (fine / pixel)
         by_x = torch.bmm(half, column_slopes) * (fine / pixel)
         images = [value, by_z, by_y, by_x]
         if blur_nm is not None and self.blur2_knots is not None:
-            by_blur2 = torch.bmm(torch.bmm(rows, planes[:, 2]), columns)
+            by_blur2 = torch.bmm(torch.bmm(rows, planes[2]), columns)
             images.append(by_blur2 * (2 * blur_nm)[:, None, None])
         return images
 
@@ -164,10 +168,13 @@ class PsfTable:
         """Matrices (m, window, samples) that sample the spline at the pixels of molecules `offset` samples off centre; derivatives."""
         pixel = torch.arange(self.window_px, device=self.device) - self.window_px // 2
         u = samples // 2 + fine * pixel - offset[:, None]
-        distance = u[:, :, None] - torch.arange(samples, device=self.device)
-        weight, slope = _spline(distance)
+        first = u.floor() - DEGREE // 2
+        taps = torch.arange(DEGREE + 1, device=self.device)
+        weight, slope = _spline((u - first)[:, :, None] - taps)
+        index = first.long()[:, :, None] + taps
+        dense = offset.new_zeros((2, len(u), self.window_px, samples))
         # moving the molecule by +dx moves the sampling point by -dx
-        return weight, -slope
+        return dense[0].scatter_(2, index, weight), dense[1].scatter_(2, index, -slope)
 
 
 def _spline(distance: Tensor) -> tuple[Tensor, Tensor]:
