@@ -8,8 +8,9 @@ import torch
 
 from napari_volumetric_smlm.domain.illumination import GEOMETRIES, Geometry
 from napari_volumetric_smlm.engine.structured.arrange import cut_mosaic, frame_numbers, possible_orders
-from napari_volumetric_smlm.engine.structured.estimate import Search
+from napari_volumetric_smlm.engine.structured.estimate import Search, estimate
 from napari_volumetric_smlm.engine.structured.order import find_order
+from napari_volumetric_smlm.engine.structured.simulate import frames_of
 from napari_volumetric_smlm.errors import StackError
 
 
@@ -66,6 +67,33 @@ def test_orientations_and_phases_are_told_apart(record, geometry, true):
     found = find_order(lambda order: file[frame_numbers(len(file), known, 1, order)[0, :, :, 0]], orders, raw.optics, Search(known))
     assert found.order == true
     assert found.sure
+
+
+@pytest.mark.parametrize("true", ["apz", "azp", "paz", "pza", "zap", "zpa"])
+def test_planes_are_told_apart_as_well(record, optics, true):
+    # as many planes as orientations and phases: nothing but the pattern can tell
+    known, count = GEOMETRIES["2d-3x3"], 3
+    raws = [record(shape=(96, 96), seed=seed, photons=100.0) for seed in range(count)]
+    pattern = raws[0].illumination
+    generator = torch.Generator().manual_seed(0)
+    clean = [100 * frames_of(raw.sample, pattern, optics) for raw in raws]
+    haze = sum(frames.mean((0, 1)) for frames in clean)
+    planes = torch.poisson(torch.stack(clean, 2) + 0.5 * haze, generator=generator)
+    numbers = torch.from_numpy(frame_numbers(27, known, count, true)[0])
+    file = torch.zeros((27, 96, 96))
+    file[numbers.flatten()] = planes.flatten(0, 2)
+    orders = list(possible_orders(known, count))
+    middle = count // 2
+    found = find_order(lambda order: file[frame_numbers(27, known, count, order)[0, :, :, middle]], orders, optics, Search(known))
+    assert found.order == true
+    assert found.sure
+
+
+def test_a_wrong_order_is_named_by_the_verdict(record):
+    raw = record()
+    verdict = estimate(raw.frames.transpose(0, 1).contiguous(), raw.optics, Search(GEOMETRIES["2d-3x3"])).verdict
+    assert verdict.colour == "red"
+    assert not any(verdict.passed)
 
 
 def test_frames_without_a_pattern_leave_the_order_open(record):

@@ -18,6 +18,9 @@ from .otf import Transfer
 from .overlap import Overlap, SearchGrid, light_of, overlap, sample_map, search_grid
 from .steps import frame_correlations, measured_steps
 
+# how near to another wave vector a score counts as that wave's, in samples
+CROSSING_PX = 1.5
+
 
 @dataclass(frozen=True)
 class Optics:
@@ -54,7 +57,7 @@ class Line:
 class Found:
     """The choice on the grid with all that led to it. noise_ab : of the bands.
 
-    rivals_lw : largest score of each wave elsewhere. cross_l : largest score of a line at another line's wave vector.
+    rivals_lw : largest score of each wave elsewhere. cross_l : largest score of a line where it should have none.
     """
 
     grid: SearchGrid
@@ -154,7 +157,7 @@ def measure_all(frames_apyx: Tensor, optics: Optics, search: Search, found: Foun
                 steps_rad=steps,
             )
         )
-    verdict = judge(found.choice, found.scores_l, len(found.ring.ky_n), orientations)
+    verdict = judge(found.choice, (found.scores_l, found.cross_l), len(found.ring.ky_n), orientations)
     return Illumination(geometry=geometry, orientations=tuple(orientations), verdict=verdict)
 
 
@@ -177,16 +180,19 @@ def _ring(grid: SearchGrid, low: float, high: float) -> Ring:
 
 
 def _crossings(scores_ln: Tensor, ring: Ring, choice: Choice) -> tuple[float, ...]:
-    """Largest score of each line near the wave vectors of the others, in either direction."""
+    """Largest score of each line where only frames that are mixed up have one: near other lines' wave vectors, and the opposite of its own.
+
+    Planes in place of phases show both directions of a wave alike; planes in place of orientations show one wave in all lines.
+    """
     found = []
-    for n, own in enumerate(choice.index_l):
+    for n in range(len(choice.index_l)):
         largest = 0.0
-        for other in choice.index_l:
-            if float(ring.distance_px(own)[other]) <= 3 or other == own:
-                continue
+        for m, other in enumerate(choice.index_l):
             for sign in (1, -1):
+                if m == n and sign == 1:
+                    continue
                 away = torch.hypot(ring.row_n - sign * ring.row_n[other], ring.column_n - sign * ring.column_n[other])
-                near = (away <= 1.5) & (ring.distance_px(own) > 3)
+                near = away <= CROSSING_PX
                 if bool(near.any()):
                     largest = max(largest, float(scores_ln[n][near].max()))
         found.append(largest)

@@ -13,14 +13,17 @@ FALSE_ALARM, LEAST_OVER_RIVAL = 0.01, 1.2
 # trial wave vectors that the expectation from other orientations leaves open
 EXPECTED_CELLS = 100
 MOST_PENALTY = 6.0
+# share of the evidence that must be each orientation's own
+LEAST_APART = 0.4
 WEAK_MODULATION, LARGE_STEP_ERROR_RAD = 0.1, 0.35
 
 
-def judge(choice: Choice, scores_l: Sequence[float], cells: int, orientations: Sequence[Orientation]) -> Verdict:
+def judge(choice: Choice, scores: tuple[Sequence[float], Sequence[float]], cells: int, orientations: Sequence[Orientation]) -> Verdict:
     """Weigh strength, rivals and agreement of the lines.
 
-    scores_l : evidence of each line at its chosen wave vector. cells : trial wave vectors.
+    scores : evidence of each line at its chosen wave vector, and where it should have none. cells : trial wave vectors.
     """
+    scores_l, cross_l = scores
     alone = [
         score > math.log(cells / FALSE_ALARM) and score > LEAST_OVER_RIVAL * rival
         for score, rival in zip(scores_l, choice.rival_l, strict=True)
@@ -40,6 +43,14 @@ def judge(choice: Choice, scores_l: Sequence[float], cells: int, orientations: S
             passed=passed,
             words="No pattern was found: no wave stands out above chance. Check the number and order of the frames, pixel size, wavelength "
             "and numerical aperture; average more time points if the frames are dim. A wide-field image is all that these frames give.",
+        )
+    trusted = [(score, max(score - cross, 0.0)) for score, cross, good in zip(scores_l, cross_l, held, strict=True) if good]
+    if sum(own for _, own in trusted) < LEAST_APART * sum(score for score, _ in trusted):
+        return Verdict(
+            colour="red",
+            passed=(False,) * len(passed),
+            words="Every orientation shows the waves of the others too: the frames are in another order than was stated. Leave the order "
+            "open to have it found, or check the numbers of orientations, phases and planes.",
         )
     if not all(passed):
         missing = ", ".join(str(a) for a, good in enumerate(passed) if not good)

@@ -1,8 +1,8 @@
 """Which order the frames are in, from the strength of the pattern that each possible order gives.
 
 Frames in the right order have one wave vector an orientation, and none of the others'. With orientations and phases mixed up, every
-supposed orientation has the waves of all; with planes and phases mixed up, the waves vanish. So the evidence of an order is the score
-at each orientation's own wave vector less its score at the others'.
+supposed orientation has the waves of all; with planes in place of phases, both directions of a wave are there alike. So the evidence of
+an order is the score at each orientation's own wave vector less its score at the others' and at the opposite of its own.
 """
 
 from __future__ import annotations

@@ -94,13 +94,18 @@ def reconstructor(illumination: Illumination, optics: Optics, shape_yx: tuple[in
     padded = (fast_length(shape_yx[0] + plan.edge_px), fast_length(shape_yx[1] + plan.edge_px))
     finest = max((wave.frequency_per_um for o in illumination.orientations for wave in o.waves), default=0.0)
     # one sample more on each side for the rest of the shift
-    half = [min(math.floor(cutoff * n * optics.pixel_um) + 1, (n - 1) // 2) for n in padded]
+    half = (
+        min(math.floor(cutoff * padded[0] * optics.pixel_um) + 1, (padded[0] - 1) // 2),
+        min(math.floor(cutoff * padded[1] * optics.pixel_um) + 1, (padded[1] - 1) // 2),
+    )
     zoom = max(LEAST_ZOOM, math.ceil(2 * optics.pixel_um * (cutoff + finest) + 4 / min(padded)))
     fine = (zoom * padded[0], zoom * padded[1])
     fy, fx = frequencies(fine, optics.pixel_um / zoom, like)
     length = torch.hypot(fy, fx)
     qy, qx = (centred_grid(2 * h + 1, 1 / (n * optics.pixel_um), like) for h, n in zip(half, padded, strict=True))
-    power = _weighted(optics, plan, length, 2) * len(illumination.orientations)
+    power = torch.zeros_like(length)
+    inside = torch.hypot(qy[:, None], qx[None, :])
+    window(power, half, (0, 0)).add_(_weighted(optics, plan, inside, 2) * len(illumination.orientations))
     reach = torch.full_like(power, cutoff)
     sides = []
     passed = illumination.verdict.passed if illumination.verdict is not None else (True,) * len(illumination.orientations)
@@ -108,9 +113,6 @@ def reconstructor(illumination: Illumination, optics: Optics, shape_yx: tuple[in
         for w, wave in enumerate(orientation.waves if passed[a] else ()):
             ky, kx = wave.frequency_yx_per_um
             modulation = min(max(wave.modulation, plan.least_modulation), LARGEST_MODULATION)
-            for sign in (1, -1):
-                shifted = torch.hypot(fy + sign * ky, fx + sign * kx)
-                power = power + 0.25 * modulation**2 * _weighted(optics, plan, shifted, 2)
             reach = torch.maximum(reach, _reach(fy, fx, (ky, kx), cutoff))
             steps = [1 / (n * optics.pixel_um) for n in padded]
             whole = (round(ky / steps[0]), round(kx / steps[1]))
@@ -119,16 +121,18 @@ def reconstructor(illumination: Illumination, optics: Optics, shape_yx: tuple[in
                 _carrier((k, r), (n, m), optics.pixel_um, like) for k, r, n, m in zip((ky, kx), rest, shape_yx, padded, strict=True)
             ]
             strength = cmath.rect(0.5 * modulation, -wave.phase_rad)
-            inside = _weighted(optics, plan, torch.hypot(qy[:, None] + rest[0], qx[None, :] + rest[1]), 1)
-            sides.append(SideBand(a, 1 + w, carriers[0] * strength, carriers[1], whole, inside))
+            moved = torch.hypot(qy[:, None] + rest[0], qx[None, :] + rest[1])
+            share = 0.25 * modulation**2 * _weighted(optics, plan, moved, 2)
+            window(power, half, whole).add_(share)
+            window(power, half, (-whole[0], -whole[1])).add_(share.flip(0, 1))
+            sides.append(SideBand(a, 1 + w, carriers[0] * strength, carriers[1], whole, _weighted(optics, plan, moved, 1)))
     taper = ideal_transfer(length, reach) ** plan.apodization if plan.apodization > 0 else (length < reach).to(power.dtype)
     # the mean of the image stays that of the frames
     level = power[fine[0] // 2, fine[1] // 2]
     final = taper * ((level + wiener**2) / level) / (power + wiener**2)
     deltas = [torch.tensor(o.steps_rad, dtype=like.dtype, device=like.device) for o in illumination.orientations]
     matrices = torch.stack([separation(delta, illumination.geometry.wave_steps) for delta in deltas])
-    inside = _weighted(optics, plan, torch.hypot(qy[:, None], qx[None, :]), 1)
-    return Reconstructor(shape_yx, padded, zoom, matrices, inside, tuple(sides), final)
+    return Reconstructor(shape_yx, padded, zoom, matrices, _weighted(optics, plan, inside, 1), tuple(sides), final)
 
 
 def wiener_parameter(frames_apyx: Tensor, optics: Optics) -> float:
