@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from napari_volumetric_smlm.domain.illumination import GEOMETRIES
+from napari_volumetric_smlm.domain.illumination import GEOMETRIES, RadialOTF
 from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.runs import Progress
 from napari_volumetric_smlm.domain.structured_plans import EstimatePlan, StructuredPlan, StructuredSimulatePlan
@@ -124,6 +124,26 @@ def test_saturated_frames_are_told(simulated):
     camera = lens.cameras[0].model_copy(update={"saturation_counts": float(clipped.counts_tyx[0].max())})
     result = finish(reconstruct_structured(clipped, lens.model_copy(update={"cameras": (camera,)}), StructuredPlan(last_time=0, **IDEAL)))
     assert any("saturated" in words for words in result.notes)
+
+
+def test_a_moving_sample_is_told(simulated):
+    made, lens = simulated
+    counts = np.asarray(made.stack.counts_tyx[0][:9]).copy()
+    # order paz: every third frame belongs to orientation 1
+    counts[1::3] = np.roll(counts[1::3], (2, 2), (-2, -1))
+    for frames, told in ((counts, True), (np.asarray(made.stack.counts_tyx[0][:9]), False)):
+        found = finish(estimate_patterns(RawStack(counts_tyx=(frames,)), lens, EstimatePlan(order="paz", **IDEAL)))
+        assert any("2.8 pixels apart" in words for words in found.notes) == told
+
+
+def test_an_otf_of_another_wavelength_is_told(simulated):
+    made, lens = simulated
+    for cutoff, told in ((4.95, False), (3.6, True)):
+        q = np.linspace(0, 1, 100)
+        values = (2 / np.pi) * (np.arccos(q) - q * np.sqrt(1 - q * q))
+        otf = RadialOTF(values=values, step_per_um=cutoff / 99, source="lens.otf")
+        found = finish(estimate_patterns(made.stack, lens, EstimatePlan(order="paz", last_time=0, **IDEAL), otf))
+        assert any("another wavelength" in words for words in found.notes) == told
 
 
 def test_volumes_are_refused_with_a_way_out(simulated):

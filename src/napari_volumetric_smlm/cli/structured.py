@@ -106,6 +106,8 @@ def _estimate(args: argparse.Namespace) -> int:
     from ..recipes.structured import estimate_patterns
 
     found = carry_out(estimate_patterns(stack, instrument, plan, otf), args.quiet)
+    for words in found.notes:
+        note(args, words)
     verdict = found.illumination.verdict
     print("\n".join(_table(found.illumination)))
     print(f"Order of the frames: {found.order}{'' if found.order_is_sure else ' (not certain: state it with --order)'}")

@@ -190,6 +190,7 @@ class StructuredEstimate(Noun):
     order: str
     order_scores: dict[str, float] = Field(default_factory=dict)
     order_is_sure: bool = True
+    notes: tuple[str, ...] = ()
     seconds: NonNegativeFloat = 0.0
 
 

@@ -18,6 +18,7 @@ from ..domain.structured_plans import EstimatePlan, StructuredPlan
 from ..engine.structured.arrange import possible_orders
 from ..engine.structured.bands import equalized
 from ..engine.structured.estimate import Optics, Search, measure_all
+from ..engine.structured.motion import largest_shift_px
 from ..engine.structured.order import find_order
 from ..engine.structured.otf import transfer_from, transfer_of
 from ..engine.structured.reconstruct import Reconstructor, reconstructor, wide_field, wiener_parameter
@@ -26,6 +27,9 @@ from .devices import chosen_device
 from .structured_frames import FrameSource, check_sampling
 
 LARGEST_RESULT_GIB = 8
+WORRYING_SHIFT_PX = 1.0
+# where an OTF falls to a tenth, over the cut-off: 0.81 for an ideal lens, less for real ones
+USUAL_TENTH = (0.62, 0.88)
 
 
 def plain_instrument(numerical_aperture: float, emission_nm: float, pixel_nm: float, immersion_index: float = 1.518) -> Instrument:
@@ -64,7 +68,8 @@ def estimate_patterns(
     yield Progress(stage="estimate", total=len(times), message=f"Looking for patterns in {len(times)} time points")
     found = _estimate(source, optics, plan, times)
     yield Progress(stage="estimate", done=len(times), total=len(times), message=_words(found))
-    return found.model_copy(update={"seconds": time.perf_counter() - started})
+    notes = (*found.notes, *_foreign_lens(instrument, otf), *source.remarks())
+    return found.model_copy(update={"notes": notes, "seconds": time.perf_counter() - started})
 
 
 def reconstruct_structured(
@@ -109,7 +114,7 @@ def reconstruct_structured(
         if used is None or not (plan.reuse or illumination):
             times = source.times[: plan.averaged_times] if plan.reuse or illumination else range(moment, moment + 1)
             used = _Used.of(source, optics, plan, times, illumination)
-            notes.append(used.words)
+            notes += [used.words, *used.notes]
             yield Progress(stage="estimate", done=done, total=count, message=used.words)
         image, seen = used.apply(source.frames(moment, used.order), plan)
         images.append(image)
@@ -122,7 +127,7 @@ def reconstruct_structured(
         wide_field_tyx=np.concatenate(wide),
         pixel_nm=1000 * optics.pixel_um / used.filter.zoom,
         illumination=used.illumination,
-        notes=(*notes, *source.remarks()),
+        notes=(*notes, *_foreign_lens(instrument, otf), *source.remarks()),
         seconds=time.perf_counter() - started,
     )
 
@@ -134,21 +139,23 @@ class _Used:
     illumination: Illumination
     order: str
     words: str
+    notes: tuple[str, ...]
     filter: Reconstructor
 
     @staticmethod
     def of(source: FrameSource, optics: Optics, plan: StructuredPlan, times: range, known: Illumination | None) -> _Used:
         """Estimate what is not known, and prepare the filter."""
+        notes: tuple[str, ...] = ()
         if known is not None and plan.order is not None:
             illumination, order, words = known, str(plan.order), "The patterns were given."
         else:
             found = _estimate(source, optics, plan, times)
-            illumination, order, words = known or found.illumination, found.order, _words(found)
+            illumination, order, words, notes = known or found.illumination, found.order, _words(found), found.notes
         with torch.inference_mode():
             frames = source.averaged(times[:1], order).movedim(2, 0)
             wiener = plan.wiener or wiener_parameter(equalized(frames) if plan.equalize else frames, optics)
             made = reconstructor(illumination, optics, source.shape_yx, plan.model_copy(update={"wiener": wiener}))
-        return _Used(illumination, order, words, made)
+        return _Used(illumination, order, words, notes, made)
 
     def apply(self, frames_apzyx: Tensor, plan: StructuredPlan) -> tuple[np.ndarray, np.ndarray]:
         """Reconstruction and wide field (z, y, x); the wide field for both where no orientation can be used."""
@@ -179,8 +186,36 @@ def _estimate(source: FrameSource, optics: Optics, plan: EstimatePlan, times: ra
         chosen = find_order(frames.__getitem__, list(orders), optics, search)
         illumination = measure_all(frames[chosen.order], optics, search, chosen.found)
     return StructuredEstimate(
-        illumination=illumination, order=chosen.order, order_scores=chosen.scores, order_is_sure=chosen.sure or plan.order is not None
+        illumination=illumination,
+        order=chosen.order,
+        order_scores=chosen.scores,
+        order_is_sure=chosen.sure or plan.order is not None,
+        notes=tuple(_moved(frames[chosen.order])),
     )
+
+
+def _moved(frames_apyx: Tensor) -> list[str]:
+    shift = largest_shift_px(frames_apyx)
+    if shift < WORRYING_SHIFT_PX:
+        return []
+    return [
+        f"The images of the orientations lie up to {shift:.1f} pixels apart: the sample or the stage moved, or there is hardly any light; "
+        "expect stripes and double contours."
+    ]
+
+
+def _foreign_lens(instrument: Instrument, otf: RadialOTF | None) -> list[str]:
+    if otf is None:
+        return []
+    cutoff = 2000 * instrument.objective.numerical_aperture / instrument.emission_nm
+    tenth = float(np.flatnonzero(np.asarray(otf.values) >= 0.1)[-1]) * otf.step_per_um
+    low, high = (share * cutoff for share in USUAL_TENTH)
+    if low <= tenth <= high:
+        return []
+    return [
+        f"The OTF {otf.source} falls to a tenth at {tenth:.2f} cycles per um; {low:.2f} to {high:.2f} are usual at "
+        f"{instrument.emission_nm:g} nm and NA {instrument.objective.numerical_aperture:g}: it may be that of another wavelength."
+    ]
 
 
 def _words(found: StructuredEstimate) -> str:
