@@ -54,6 +54,9 @@ def test_a_series_uses_its_patterns_again_and_keeps_its_brightness(simulated):
     assert len(once.notes) == 1
     each = finish(reconstruct_structured(made.stack, lens, StructuredPlan(reuse=False, order="paz", **IDEAL)))
     assert len(each.notes) == 3
+    assert once.section_tyx is None
+    compared = finish(reconstruct_structured(made.stack, lens, StructuredPlan(compare=True, last_time=1, **IDEAL)))
+    assert compared.section_tyx.shape == compared.pseudo_confocal_tyx.shape == compared.images_tyx.shape == (2, 256, 288)
     # noise apart, both show the same
     assert np.corrcoef(once.images_tyx[2].ravel(), each.images_tyx[2].ravel())[0, 1] > 0.98
 

@@ -171,6 +171,9 @@ def _write(result: StructuredImages, target: Path, with_wide_field: bool, plan: 
     names = [write_image(result.images_tyx, target, voxel, axes="TYX")]
     if with_wide_field:
         names.append(write_image(result.wide_field_tyx, target.with_name(f"{target.stem}_wide_field.tif"), voxel, axes="TYX"))
+    for ending, images in (("optical_section", result.section_tyx), ("pseudo_confocal", result.pseudo_confocal_tyx)):
+        if images is not None:
+            names.append(write_image(images, target.with_name(f"{target.stem}_{ending}.tif"), voxel, axes="TYX"))
     names.append(save_illumination(result.illumination, target.with_name(f"{target.stem}_patterns.json")))
     record = {
         "program": f"napari-volumetric-smlm {__version__}",

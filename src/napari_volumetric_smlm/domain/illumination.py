@@ -206,10 +206,13 @@ class StructuredImages(Noun):
     """Reconstructed images (t, y, x) beside the wide-field images of the same frames on the same grid.
 
     Pixel (0, 0) has its centre at origin_yx_nm, in the coordinates of the raw frames. Brightness is that of the raw frames.
+    section_tyx, pseudo_confocal_tyx : optical sections of the same frames without reconstruction, where they were asked for.
     """
 
     images_tyx: Array
     wide_field_tyx: Array
+    section_tyx: Array | None = None
+    pseudo_confocal_tyx: Array | None = None
     pixel_nm: PositiveFloat
     origin_yx_nm: tuple[float, float] = (0.0, 0.0)
     illumination: Illumination

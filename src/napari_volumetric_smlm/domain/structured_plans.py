@@ -83,6 +83,7 @@ class StructuredPlan(EstimatePlan):
         0.1, ge=0, le=1, description="Waves found weaker are taken as this strong, with a note; noise would be amplified else."
     )
     equalize: bool = Field(True, description="Correct bleaching and lamp changes: all frames of a time get the same mean.")
+    compare: bool = Field(False, description="Also make optical sections without reconstruction (homodyne and pseudo-confocal).")
     reuse: bool = Field(True, description="Find the patterns once and use them for all time points; else find them for each.")
 
 

@@ -17,11 +17,12 @@ from ..domain.runs import Progress
 from ..domain.structured_plans import EstimatePlan, StructuredPlan
 from ..engine.structured.arrange import possible_orders
 from ..engine.structured.bands import equalized
+from ..engine.structured.compare import optical_section, pseudo_confocal, wide_field
 from ..engine.structured.estimate import Optics, Search, measure_all
 from ..engine.structured.motion import largest_shift_px
 from ..engine.structured.order import find_order
 from ..engine.structured.otf import transfer_from, transfer_of
-from ..engine.structured.reconstruct import Reconstructor, reconstructor, wide_field, wiener_parameter
+from ..engine.structured.reconstruct import Reconstructor, reconstructor, wiener_parameter
 from ..errors import PlanError
 from .devices import chosen_device
 from .structured_frames import FrameSource, check_sampling
@@ -106,8 +107,7 @@ def reconstruct_structured(
         )
     yield Progress(stage="estimate", message="Looking for patterns")
     notes: list[str] = []
-    images: list[np.ndarray] = []
-    wide: list[np.ndarray] = []
+    made: dict[str, list[np.ndarray]] = {}
     used: _Used | None = None
     count = len(source.times)
     for done, moment in enumerate(source.times, start=1):
@@ -116,15 +116,14 @@ def reconstruct_structured(
             used = _Used.of(source, optics, plan, times, illumination)
             notes += [used.words, *used.notes]
             yield Progress(stage="estimate", done=done, total=count, message=used.words)
-        image, seen = used.apply(source.frames(moment, used.order), plan)
-        images.append(image)
-        wide.append(seen)
-        yield Progress(stage="reconstruct", done=done, total=count, message=f"Time point {done} of {count}", preview=image[0])
+        for name, image in used.apply(source.frames(moment, used.order), plan).items():
+            made.setdefault(name, []).append(image)
+        preview = made["images_tyx"][-1][0]
+        yield Progress(stage="reconstruct", done=done, total=count, message=f"Time point {done} of {count}", preview=preview)
     if used is None:
         raise PlanError("no time point was chosen")
     return StructuredImages(
-        images_tyx=np.concatenate(images),
-        wide_field_tyx=np.concatenate(wide),
+        **{name: np.concatenate(images) for name, images in made.items()},
         pixel_nm=1000 * optics.pixel_um / used.filter.zoom,
         illumination=used.illumination,
         notes=(*notes, *_foreign_lens(instrument, otf), *source.remarks()),
@@ -157,16 +156,18 @@ class _Used:
             made = reconstructor(illumination, optics, source.shape_yx, plan.model_copy(update={"wiener": wiener}))
         return _Used(illumination, order, words, notes, made)
 
-    def apply(self, frames_apzyx: Tensor, plan: StructuredPlan) -> tuple[np.ndarray, np.ndarray]:
-        """Reconstruction and wide field (z, y, x); the wide field for both where no orientation can be used."""
+    def apply(self, frames_apzyx: Tensor, plan: StructuredPlan) -> dict[str, np.ndarray]:
+        """Images (z, y, x) by the names that `StructuredImages` has; the wide field in place of a reconstruction that cannot be made."""
         with torch.inference_mode():
             frames = frames_apzyx.movedim(2, 0)
             if plan.equalize:
                 frames = equalized(frames)
             seen = wide_field(frames, self.filter)
             failed = self.illumination.verdict is not None and not any(self.illumination.verdict.passed)
-            image = seen if failed else self.filter(frames)
-        return image.cpu().numpy(), seen.cpu().numpy()
+            found = {"images_tyx": seen if failed else self.filter(frames), "wide_field_tyx": seen}
+            if plan.compare:
+                found |= {"section_tyx": optical_section(frames, self.filter), "pseudo_confocal_tyx": pseudo_confocal(frames, self.filter)}
+        return {name: image.cpu().numpy() for name, image in found.items()}
 
 
 def _optics(instrument: Instrument, plan: EstimatePlan, otf: RadialOTF | None) -> Optics:

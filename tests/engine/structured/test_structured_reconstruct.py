@@ -12,8 +12,9 @@ from napari_volumetric_smlm.domain.illumination import Verdict
 from napari_volumetric_smlm.domain.structured_plans import StructuredPlan
 from napari_volumetric_smlm.engine.fourier import spectrum
 from napari_volumetric_smlm.engine.structured.bands import equalized
+from napari_volumetric_smlm.engine.structured.compare import optical_section, pseudo_confocal, wide_field
 from napari_volumetric_smlm.engine.structured.estimate import Optics
-from napari_volumetric_smlm.engine.structured.reconstruct import join_edges, reconstructor, wide_field, wiener_parameter
+from napari_volumetric_smlm.engine.structured.reconstruct import join_edges, reconstructor, wiener_parameter
 from napari_volumetric_smlm.engine.structured.simulate import FINE, MARGIN_PX, frames_of
 
 SHARP = StructuredPlan(wiener=0.01, attenuation=0.0, apodization=0.0, least_modulation=0.0)
@@ -174,3 +175,24 @@ def test_simulated_frames_show_the_pattern_as_the_equation_says(record):
     expected = 1 + wave.modulation * contrast * torch.cos(angle)
     inside = (slice(16, -16), slice(16, -16))
     assert torch.allclose(frame[inside], expected[inside], atol=5e-3)
+
+
+@pytest.mark.parametrize("section", [optical_section, pseudo_confocal])
+def test_sections_keep_what_the_pattern_modulates_and_drop_haze(record, section):
+    raw = record(frequency=0.4, photons=5000.0)
+    made = rebuilt(raw)[1]
+    haze = 3000 * torch.exp(-((torch.arange(128) - 64.0) ** 2) / 800).expand(3, 3, 128, 128)
+    assert torch.allclose(section(raw.frames + haze, made), section(raw.frames, made), atol=1.0)
+    inside = (slice(20, -20), slice(20, -20))
+    wide = wide_field(raw.frames, made)[inside]
+    kept = section(raw.frames, made)[inside]
+    assert float(torch.corrcoef(torch.stack([wide.flatten(), kept.flatten()]))[0, 1]) > 0.85
+
+
+def test_a_homodyne_section_of_a_flat_sample_is_the_visible_modulation(record):
+    raw = record(frequency=0.4)
+    frames = frames_of(torch.ones_like(raw.sample), raw.illumination, raw.optics)
+    wave = raw.illumination.orientations[0].waves[0]
+    contrast = float(raw.optics.transfer(torch.tensor([wave.frequency_per_um]))[0])
+    section = optical_section(frames, rebuilt(raw)[1])[32:-32, 32:-32]
+    assert float(section.mean()) == pytest.approx(wave.modulation * contrast, rel=0.02)

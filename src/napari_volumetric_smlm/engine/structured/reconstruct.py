@@ -156,13 +156,6 @@ def wiener_parameter(frames_apyx: Tensor, optics: Optics) -> float:
     return min(max(math.sqrt(noise / sample), WIENER_LIMITS[0]), WIENER_LIMITS[1])
 
 
-def wide_field(frames_apyx: Tensor, made: Reconstructor) -> Tensor:
-    """Mean of all frames on the grid of a reconstruction, interpolated."""
-    joined = join_edges(frames_apyx.mean((-4, -3)), made.padded_yx)
-    fine = image_of(spectrum(joined), (made.final_yx.shape[0], made.final_yx.shape[1])).real
-    return fine[..., : made.zoom * made.shape_yx[0], : made.zoom * made.shape_yx[1]]
-
-
 def join_edges(images_yx: Tensor, padded_yx: tuple[int, int]) -> Tensor:
     """Images with a margin behind the last row and column, in which one edge turns into the opposite one without a step."""
     for axis, size in ((-2, padded_yx[0]), (-1, padded_yx[1])):
