@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--preset", choices=["quick", "standard", "full"], default="quick")
     parser.add_argument("--frames", type=int, help="simulated frames; left out = what the preset says")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="model to start from (.safetensors), of the same preset")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "models")
@@ -53,6 +54,7 @@ def main() -> int:
         update={"views": (view.model_copy(update={"blur_nm": view.blur_nm * NARROWEST_BLUR[chosen.setting]}),)}
     )
     asked = {"preset": chosen.preset, "seed": chosen.seed, "frame_count": chosen.frames, "device": chosen.device}
+    asked |= {"start_model": str(chosen.start)} if chosen.start else {}
     plan = TrainPlan.model_validate(PLANS[chosen.setting].model_copy(update=asked).model_dump())
     place = chosen.output / f"{chosen.setting}.safetensors"
     chosen.output.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,7 @@ def main() -> int:
 
     words = f"python benchmarks/train_models.py {chosen.setting} --preset {chosen.preset} --seed {chosen.seed}"
     words += f" --frames {chosen.frames}" if chosen.frames else ""
+    words += f" --start {chosen.start.name}" if chosen.start else ""
     result = finish(train(instrument, plan, checkpoint, words), tell)
     write_model_weights(result.weights, result.card.model_dump(mode="json"), place)
     for old in (checkpoint, card_path(checkpoint)):

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.instrument import Camera, Instrument, View
@@ -403,3 +404,17 @@ def test_a_map_of_another_shape_gets_words(movie, toy_instrument, name):
     camera = Camera(pixel_um=11, **{name: np.full((44, 40), 2.0)})
     with pytest.raises(PlanError, match=rf"the map {name} of camera 0 has shape \(44, 40\), its frames \(44, 48\); crop both alike"):
         run(movie, changed(toy_instrument, cameras=(camera,)))
+
+
+def test_matching_pursuit_finds_the_molecules_of_a_sparse_movie_and_says_that_it_was_it(movie, toy_instrument):
+    found = run(movie, toy_instrument, method="pursuit")
+    result = evaluate(truth_of(FOUR), found, EvaluatePlan())
+    assert (result.true_positives, result.false_positives, result.false_negatives) == (8, 0, 0)
+    assert result.rmse_lateral_nm < 20
+    assert result.rmse_axial_nm < 30
+    assert found.provenance["method"].startswith("matching pursuit")
+
+
+def test_a_pursuit_with_a_model_is_refused_in_words():
+    with pytest.raises(ValidationError, match="method is 'pursuit', which asks no model, but a model is given: leave the model out"):
+        ReconstructPlan(method="pursuit", model="some.safetensors")

@@ -16,6 +16,7 @@ from napari_volumetric_smlm.errors import PlanError, StackError
 from napari_volumetric_smlm.io.stacks import open_stack
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.structured import estimate_patterns, plain_instrument, reconstruct_structured
+from napari_volumetric_smlm.recipes.structured_picture import MARK, evidence_picture
 from napari_volumetric_smlm.recipes.structured_simulation import simulate_structured
 
 LENS = plain_instrument(1.3, 525, 65)
@@ -42,6 +43,22 @@ def test_a_simulated_stack_tells_its_order_and_patterns(simulated):
         assert got.waves[0].period_nm == pytest.approx(true.waves[0].period_nm, rel=0.005)
         assert math.remainder(got.waves[0].angle_rad - true.waves[0].angle_rad, math.pi) == pytest.approx(0, abs=0.005)
         assert got.waves[0].modulation == pytest.approx(true.waves[0].modulation, abs=0.08)
+
+
+def test_the_picture_of_the_evidence_has_its_maxima_where_the_waves_are(simulated):
+    made, lens = simulated
+    found = finish(estimate_patterns(made.stack, lens, EstimatePlan(order="paz", **IDEAL)))
+    maps = np.asarray(found.overlap_byx)
+    for orientation, score in zip(found.illumination.orientations, maps, strict=True):
+        k_yx = orientation.waves[0].frequency_yx_per_um
+        row, column = (round(n // 2 + k / step) for n, k, step in zip(score.shape, k_yx, found.step_yx_per_um, strict=True))
+        y, x = np.indices(score.shape)
+        length = np.hypot((y - score.shape[0] // 2) * found.step_yx_per_um[0], (x - score.shape[1] // 2) * found.step_yx_per_um[1])
+        ring = np.where((length > 2.5) & (length < 6.6), score, 0)
+        assert np.hypot(*np.subtract(np.unravel_index(ring.argmax(), ring.shape), (row, column))) <= 1.5
+    picture = evidence_picture(found)
+    assert picture.dtype == np.uint8
+    assert (picture == MARK).all(-1).sum() > 9 * 30
 
 
 def test_a_series_uses_its_patterns_again_and_keeps_its_brightness(simulated):

@@ -184,9 +184,17 @@ class Illumination(Noun):
 
 
 class StructuredEstimate(Noun):
-    """What blind estimation found. order : of the frames, slowest first; order_scores : evidence of each order that was tried."""
+    """What blind estimation found.
+
+    order : of the frames, slowest first; order_scores : evidence of each order that was tried.
+    power_ayx : decadic logarithm of the frames' power spectra. overlap_byx : score of every band of every orientation at each trial wave
+    vector. Frequency zero stands at n // 2 in both, and step_yx_per_um is the distance of their samples.
+    """
 
     illumination: Illumination
+    power_ayx: Array | None = None
+    overlap_byx: Array | None = None
+    step_yx_per_um: tuple[PositiveFloat, PositiveFloat] | None = None
     order: str
     order_scores: dict[str, float] = Field(default_factory=dict)
     order_is_sure: bool = True

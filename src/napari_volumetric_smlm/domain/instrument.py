@@ -250,3 +250,9 @@ class Instrument(Noun):
         places = {"views": {"__all__": {"region_yx_px"}}}
         shaping = self.model_dump(mode="json", exclude={"name": True, "calibration": True, "microlenses": True, **places})
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def masks_sha256(self) -> tuple[str, ...]:
+        """SHA-256 of the phase (64-bit floats, row by row) of the mask of every view that has one."""
+        phases = [np.ascontiguousarray(view.mask.phase_rad_yx, dtype="<f8") for view in self.views if view.mask is not None]
+        return tuple(hashlib.sha256(phase.tobytes()).hexdigest() for phase in phases)

@@ -53,6 +53,13 @@ class ReconstructPlan(Noun):
     """How to turn raw frames into molecules."""
 
     model: str | None = Field(None, description="Trained model to use; empty = localization without training.")
+    method: Literal["search", "pursuit"] = Field(
+        "search",
+        description="How molecules are found: search and joint fit, or matching pursuit (fit and subtract one by one; for comparison).",
+    )
+    thorough: bool = Field(
+        False, description="With a model: also search anew where the fit is bad; finds a few more in dense frames, in about twice the time."
+    )
     first_frame: int = Field(0, ge=0, description="First frame to read, counted from 0.")
     last_frame: int | None = Field(None, ge=0, description="Last frame to read, counted from 0 and included; empty = to the end.")
     region_yx_px: tuple[int, int, int, int] | None = Field(
@@ -73,6 +80,15 @@ class ReconstructPlan(Noun):
     fit_blur: bool = Field(False, description="Fit a Gaussian blur per molecule as well (motion, or a PSF that varies).")
     device: Device = Field("auto", description="Where to compute.")
     batch_frames: PositiveInt = Field(8, le=4096, description="Frames that are computed together.")
+    processes: int = Field(
+        0, ge=0, le=256, description="Processes that share the frames on the processor; 0 = one a core where that saves time."
+    )
+
+    @model_validator(mode="after")
+    def _pursuit_needs_no_model(self) -> ReconstructPlan:
+        if self.method == "pursuit" and self.model is not None:
+            raise ValueError("method is 'pursuit', which asks no model, but a model is given: leave the model out, or choose the search")
+        return self
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> ReconstructPlan:
@@ -138,7 +154,9 @@ class TrainPlan(Noun):
     background_structure: Literal["flat", "gaussian", "perlin"] = Field("perlin", description="Shape of the background over the frame.")
     blur_nm: tuple[float, float] = Field((0.0, 0.0), description="Lowest and highest extra Gaussian blur per molecule in nm.")
     learning_rate: PositiveFloat = Field(1e-3, le=0.1, description="Highest learning rate.")
-    start_model: str | None = Field(None, description="Model to start from (its .safetensors); empty = from random weights.")
+    start_model: str | None = Field(
+        None, description="Model to start from (its .safetensors); shipped = the package's own start model, empty = random weights."
+    )
     window_px: PositiveInt | None = Field(None, ge=7, description="Side of the PSF's window in pixels; empty = from the PSF's footprint.")
     device: Device = Field("auto", description="Where to compute.")
     seed: int = Field(0, ge=0, description="Seed: the same seed gives the same model on the same kind of device.")

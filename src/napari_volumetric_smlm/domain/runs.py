@@ -119,7 +119,7 @@ class ModelCard(Noun):
 
     units : low_nm, high_nm, pixel_nm, photons of `engine.networks.units`. architecture : arguments of the network.
     accuracy : figures by name, on `tested_frames` simulated frames. kept_step : whose averaged weights did best on held-out frames,
-    other ones than those of the test; these are the model.
+    other ones than those of the test; these are the model. masks_sha256 : of the phase of each view's mask, as it was read.
     """
 
     kind: str = "localizer"
@@ -129,6 +129,7 @@ class ModelCard(Noun):
     ground_px: float
     instrument: str
     instrument_fingerprint: str
+    masks_sha256: tuple[str, ...] = ()
     plan: TrainPlan
     command: str = ""
     frames_seen: int

@@ -1,15 +1,14 @@
-"""Raw frames and a calibrated instrument to molecules, without training."""
+"""Raw frames and a calibrated instrument to molecules."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from loky.process_executor import BrokenProcessPool
 
 from ..domain.images import RawStack
 from ..domain.instrument import Instrument
@@ -17,39 +16,52 @@ from ..domain.molecules import Localizations
 from ..domain.plans import ReconstructPlan
 from ..domain.runs import FrameExplanation, Progress, Reconstruction
 from ..engine.localize.findings import Findings
-from ..engine.localize.footprint import choose_depth_step, choose_window
-from ..engine.localize.localizer import Localizer, Rules
 from ..engine.localize.scene import Patches
-from ..engine.localize.tiles import Tile, Tiling, cut_patches
-from ..engine.optics.table import PsfTable
-from .devices import chosen_device
-from .photons import Shares, check_cameras, detected_shares, frames_and_region, noise_floors, read_photons, to_device
+from ..engine.localize.tiles import Tile
+from .crew import WORTH_S, crew, processes_for
+from .fitting import Columns, Fit, columns_of, localized, parts_of, prepare_fit
+from .photons import ViewImages, check_cameras, frames_and_region, noise_floors, read_photons
 from .record import provenance
-from .trained import load_network, proposer
 
-# A round of fitting takes time in proportion to the patches' area; with this many pixels it stays well under a second,
-# which is how soon a cancel must act.
-PATCH_PX_A_BATCH = 30_000
-FITTED_COLUMNS = (
-    *("frame", "z_nm", "y_nm", "x_nm", "sigma_z_nm", "sigma_y_nm", "sigma_x_nm", "photons", "sigma_photons"),
-    *("background_photons", "sigma_background_photons", "probability", "log_likelihood_ratio", "converged"),
-)
+METHODS = {
+    "search": "matched filter, joint maximum-likelihood refinement",
+    "pursuit": "matching pursuit: molecules fitted and subtracted one by one",
+}
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all frames of a run share."""
+    """A run: what its frames share, the frames and their stack."""
 
     stack: RawStack
-    instrument: Instrument
-    plan: ReconstructPlan
     frames: range
-    region: tuple[int, int, int, int]
     noise_floor_c: list[float]
-    shares: Shares
-    table: PsfTable
-    tiling: Tiling
-    localizer: Localizer
+    fit: Fit
+
+    def photons(self, batch: range) -> list[ViewImages]:
+        """Photons of some frames in every view."""
+        return read_photons(self.stack, self.fit.instrument, batch, self.noise_floor_c)
+
+
+@dataclass
+class _Tally:
+    """How far a run is."""
+
+    total: int
+    done: int = 0
+    molecules: int = 0
+    tables: list[Localizations] = field(default_factory=list)
+
+    def add(self, table: Localizations, frames: int) -> Progress:
+        """Count a batch in, and tell."""
+        self.tables.append(table)
+        self.done, self.molecules = self.done + frames, self.molecules + len(table)
+        return self.told(preview=table)
+
+    def told(self, message: str = "", preview: Localizations | None = None, **numbers: float) -> Progress:
+        """Tell where the run is."""
+        counted = {**numbers, "molecules": float(self.molecules)}
+        return Progress(stage="localize", done=self.done, total=self.total, message=message, numbers=counted, preview=preview)
 
 
 def reconstruct(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) -> Generator[Progress, None, Reconstruction]:
@@ -75,44 +87,75 @@ def reconstruct(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) 
     started = time.perf_counter()
     yield Progress(stage="prepare", message="Computing the point-spread function")
     job = prepare(stack, instrument, plan)
-    found: list[Localizations] = []
-    total, done, molecules = len(job.frames), 0, 0
-    step = _frames_a_batch(job)
-    for first in range(0, total, step):
-        batch = job.frames[first : first + step]
-        columns = []
-        for part in _tiles_of_batch(job, batch):
-            while True:
-                try:
-                    count = next(part.steps)
-                except StopIteration as end:
-                    columns.append(_columns(job, part, end.value))
-                    break
-                numbers = {"molecules_now": float(count), "molecules": float(molecules)}
-                yield Progress(stage="localize", done=done, total=total, numbers=numbers)
-        table = _table(job, columns)
-        found.append(table)
-        done, molecules = done + len(batch), molecules + len(table)
-        yield Progress(stage="localize", done=done, total=total, numbers={"molecules": float(molecules)}, preview=table)
+    tally = _Tally(len(job.frames))
+    processes, alone = processes_for(plan, job.fit.table.device), time.perf_counter()
+    while tally.done < tally.total:
+        yield from _alone(job, tally)
+        left_s = (time.perf_counter() - alone) / tally.done * (tally.total - tally.done)
+        # a plan that names a number has its will, whatever it is worth
+        if processes > 1 and tally.done < tally.total and (plan.processes or left_s * (1 - 1 / processes) > WORTH_S):
+            processes = yield from _together(job, tally, processes)
     seconds = time.perf_counter() - started
     record = {
         **provenance((stack, instrument, plan)),
-        "device": str(job.table.device),
+        "device": str(job.fit.table.device),
         "seconds": round(seconds, 3),
         "complete": True,
-        "frames_done": done,
-        "method": "matched filter, joint maximum-likelihood refinement",
-        "window_px": job.table.window_px,
+        "frames_done": tally.done,
+        "method": METHODS[plan.method],
+        "window_px": job.fit.table.window_px,
         "read_noise_floor_photons2": [round(f, 2) for f in job.noise_floor_c],
     }
     return Reconstruction(
-        localizations=Localizations.joined(found).model_copy(update={"provenance": record}),
+        localizations=Localizations.joined(tally.tables).model_copy(update={"provenance": record}),
         plan=plan,
         instrument_fingerprint=instrument.fingerprint,
-        frames_done=done,
+        frames_done=tally.done,
         complete=True,
         seconds=seconds,
     )
+
+
+def _alone(job: Job, tally: _Tally) -> Generator[Progress, None, None]:
+    """Localize the next batch in this process."""
+    batch = job.frames[tally.done : tally.done + job.fit.frames_a_batch]
+    columns = []
+    for part in parts_of(job.fit, job.photons(batch), batch.start):
+        steps = localized(job.fit, part)
+        while True:
+            try:
+                yield tally.told(molecules_now=float(next(steps)))
+            except StopIteration as end:
+                columns.append(columns_of(job.fit, part, end.value))
+                break
+    yield tally.add(_table(job, columns), len(batch))
+
+
+def _together(job: Job, tally: _Tally, processes: int) -> Generator[Progress, None, int]:
+    """Localize all frames that are left in several processes; returns how many to use if some are left after all."""
+    step, given = job.fit.frames_a_batch, tally.done
+    yield tally.told(f"Starting {processes} processes")
+    try:
+        with crew(job.fit.instrument, job.fit.plan, job.fit.region, processes) as together:
+            while tally.done < tally.total:
+                while together.wants and given < tally.total:
+                    batch = job.frames[given : given + step]
+                    together.give(job.photons(batch), batch)
+                    given += len(batch)
+                taking = together.take()
+                while True:
+                    try:
+                        next(taking)
+                        yield tally.told()
+                    except StopIteration as end:
+                        frames, columns = end.value
+                        break
+                yield tally.add(_table(job, columns), frames)
+    except (BrokenProcessPool, OSError) as error:
+        # without memory for them, or where none may be started: slower, but it goes on
+        yield tally.told(f"The processes ended ({type(error).__name__}); going on with one")
+        return 1
+    return processes
 
 
 def explain_frame(
@@ -129,18 +172,19 @@ def explain_frame(
     """
     yield Progress(stage="prepare", message="Computing the point-spread function")
     job = prepare(stack, instrument, plan.model_copy(update={"first_frame": frame, "last_frame": frame}))
-    height, width = job.tiling.shape_yx
+    height, width = job.fit.tiling.shape_yx
     pictures = torch.zeros((3, len(instrument.views), height, width))
     columns = []
-    for k, part in enumerate(_tiles_of_batch(job, job.frames, blank_too=True)):
+    for k, part in enumerate(parts_of(job.fit, job.photons(job.frames), frame, blank_too=True)):
+        steps = localized(job.fit, part)
         while True:
             try:
-                next(part.steps)
+                next(steps)
             except StopIteration as end:
-                columns.append(_columns(job, part, end.value))
+                columns.append(columns_of(job.fit, part, end.value))
                 _paint(pictures, part.tile, part.patches, end.value)
                 break
-            yield Progress(stage="preview", done=k, total=len(job.tiling.tiles))
+            yield Progress(stage="preview", done=k, total=len(job.fit.tiling.tiles))
     for v, view in enumerate(instrument.views):
         pictures[:2, v] *= instrument.cameras[view.camera].excess_noise
     photons, model, residual = (p.numpy() for p in pictures)
@@ -148,98 +192,21 @@ def explain_frame(
 
 
 def prepare(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) -> Job:
-    """Everything that is computed once: PSF table, tiles, search kernels, camera noise."""
-    trained = load_network(plan.model, instrument) if plan.model is not None else None
+    """Everything that is computed once, and the noise of the cameras."""
     check_cameras(stack, instrument)
     frames, region = frames_and_region(stack, plan, instrument)
-    window = plan.window_px or (trained[1].window_px if trained else choose_window(instrument))
-    window += 1 - window % 2
-    depth_step = plan.depth_step_nm or choose_depth_step(instrument)
-    shape = (region[2] - region[0], region[3] - region[1])
-    tiling = Tiling.of_frame(shape, window)
-    blur = max(view.blur_nm for view in instrument.views)
-    blur_range = (0.55 * blur, 1.45 * blur) if blur > 0 else (0.1 * instrument.pixel_nm(), 0.8 * instrument.pixel_nm())
-    shares = detected_shares(instrument)
-    table = PsfTable(shares.instrument, window, depth_step / 2, blur_range if plan.fit_blur else None, chosen_device(plan.device))
-    rules = Rules(
-        threshold=plan.detection_threshold,
-        depth_step_nm=depth_step,
-        apart_nm=0.2 * window * table.pixel_v[0],
-        largest_count=plan.max_molecules_per_frame,
-        background_scale_px=plan.background_scale_px,
-        fit_blur=plan.fit_blur,
-    )
-    propose = proposer(*trained, table, tiling.patch_yx) if trained else None
-    localizer = Localizer(table, tiling.patch_yx, rules, propose)
-    return Job(stack, instrument, plan, frames, region, noise_floors(stack, instrument, frames), shares, table, tiling, localizer)
+    return Job(stack, frames, noise_floors(stack, instrument, frames), prepare_fit(instrument, plan, region))
 
 
-@dataclass(frozen=True)
-class Part:
-    """One tile of a batch while it is localized: its patches and the frame of each."""
-
-    tile: Tile
-    frames: torch.Tensor
-    patches: Patches
-    steps: Generator[int, None, Findings]
-
-
-def _tiles_of_batch(job: Job, batch: range, blank_too: bool = False) -> Generator[Part, None, None]:
-    """Parts of a batch of frames, by default without patches in which no pixel counts (blank frames, saturated fields)."""
-    device = job.table.device
-    views = [to_device(v, device) for v in read_photons(job.stack, job.instrument, batch, job.noise_floor_c)]
-    for tile in job.tiling.tiles:
-        patches = cut_patches(views, job.table, tile, job.tiling, job.region[:2])
-        told = (patches.seen_tvyx.flatten(1).any(1) | blank_too).nonzero()[:, 0]
-        if len(told):
-            patches = patches if len(told) == len(batch) else patches.select(told)
-            yield Part(tile, told + batch.start, patches, job.localizer.run(patches))
-
-
-def _frames_a_batch(job: Job) -> int:
-    height, width = job.tiling.patch_yx
-    return max(1, min(job.plan.batch_frames, PATCH_PX_A_BATCH // (height * width)))
-
-
-def _columns(job: Job, part: Part, found: Findings) -> dict[str, NDArray[Any]]:
-    """Rows of one tile that its core owns, in frame coordinates."""
-    state, tile, pixel = found.state, part.tile, job.table.pixel_v[0]
-    y_px = state.position_m3[:, 1] / pixel + tile.top
-    x_px = state.position_m3[:, 2] / pixel + tile.left
-    keep = job.tiling.owned(tile, y_px, x_px) & (state.photons_m * job.shares.photons >= job.plan.min_photons)
-    sigma, ratio = found.sigma_mp, found.log_likelihood_ratio_m
-    columns = {
-        "frame": part.frames[state.patch_m],
-        "z_nm": state.position_m3[:, 0],
-        "y_nm": (y_px + job.region[0]).double() * pixel,
-        "x_nm": (x_px + job.region[1]).double() * pixel,
-        "sigma_z_nm": sigma[:, 0],
-        "sigma_y_nm": sigma[:, 1],
-        "sigma_x_nm": sigma[:, 2],
-        "photons": state.photons_m * job.shares.photons,
-        "sigma_photons": sigma[:, 3] * job.shares.photons,
-        "background_photons": found.background_m * job.shares.background,
-        "sigma_background_photons": found.sigma_background_m * job.shares.background,
-        # without training the odds come from the likelihood ratio alone, against the plan's threshold as even odds
-        "probability": torch.sigmoid(ratio - job.plan.detection_threshold),
-        "log_likelihood_ratio": ratio,
-        "converged": found.converged_m,
-    }
-    if job.localizer.refiner.fit_blur:
-        columns["psf_width_nm"] = state.blur_m
-    return {name: values[keep].cpu().numpy() for name, values in columns.items()}
-
-
-def _table(job: Job, parts: list[dict[str, NDArray[Any]]]) -> Localizations:
+def _table(job: Job, parts: list[Columns]) -> Localizations:
     """One batch's tiles as a table, sorted by frame; without parts it is empty but has its columns."""
-    names = (*FITTED_COLUMNS, "psf_width_nm") if job.localizer.refiner.fit_blur else FITTED_COLUMNS
-    columns = {name: np.concatenate([np.empty(0), *(part[name] for part in parts)]) for name in names}
+    columns = {name: np.concatenate([np.empty(0), *(part[name] for part in parts)]) for name in job.fit.columns}
     order = np.argsort(columns["frame"], kind="stable")
-    height, width = job.stack.counts_tyx[job.instrument.views[0].camera].shape[1:]
+    height, width = job.stack.counts_tyx[job.fit.instrument.views[0].camera].shape[1:]
     return Localizations(
         columns={name: values[order] for name, values in columns.items()},
-        z_reference=job.instrument.z_reference,
-        pixel_nm=job.table.pixel_v[0],
+        z_reference=job.fit.instrument.z_reference,
+        pixel_nm=job.fit.table.pixel_v[0],
         frame_count=job.stack.frame_count,
         shape_yx_px=(int(height), int(width)),
     )

@@ -22,6 +22,7 @@ from ..engine.structured.estimate import Optics, Search, measure_all
 from ..engine.structured.motion import largest_shift_px
 from ..engine.structured.order import find_order
 from ..engine.structured.otf import transfer_from, transfer_of
+from ..engine.structured.pictures import overlap_maps, power_spectra
 from ..engine.structured.reconstruct import Reconstructor, reconstructor, wiener_parameter
 from ..errors import PlanError
 from .devices import chosen_device
@@ -192,6 +193,9 @@ def _estimate(source: FrameSource, optics: Optics, plan: EstimatePlan, times: ra
         order_scores=chosen.scores,
         order_is_sure=chosen.sure or plan.order is not None,
         notes=tuple(_moved(frames[chosen.order])),
+        power_ayx=power_spectra(frames[chosen.order]).cpu().numpy(),
+        overlap_byx=overlap_maps(chosen.found).cpu().numpy(),
+        step_yx_per_um=chosen.found.grid.step_yx,
     )
 
 

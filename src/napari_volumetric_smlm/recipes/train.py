@@ -21,6 +21,7 @@ from ..engine.assemble.score import score
 from ..engine.training.average import Batch
 from ..engine.training.loop import LESS_MEMORY, Step, Trainer
 from ..errors import EngineError, ModelError, SmlmError, ran_out_of_memory
+from ..io.examples import start_model_path
 from .train_lean import LeanFamily
 from .train_voxels import VoxelFamily
 from .trained import build, load_network, weights_of
@@ -101,7 +102,7 @@ def begin(instrument: Instrument, plan: TrainPlan, command: str = "") -> tuple[F
     family: Family = LeanFamily(instrument, plan) if plan.architecture == "lean" else VoxelFamily(instrument, plan)
     total = max(1, round((plan.frame_count or family.frame_count) / family.batch))
     card = _card(instrument, plan, family, command)
-    network = _first_network(card, plan, instrument).to(family.frames.table.device)
+    network = _first_network(card, plan).to(family.frames.table.device)
     return family, card, Trainer(network, family.loss, total, plan.learning_rate, family.batch)
 
 
@@ -163,20 +164,23 @@ def _card(instrument: Instrument, plan: TrainPlan, family: Family, command: str)
         ground_px=family.ground_px,
         instrument=instrument.name,
         instrument_fingerprint=instrument.fingerprint,
-        plan=plan,
+        masks_sha256=instrument.masks_sha256,
+        # where a file lay on this computer is nobody's business
+        plan=plan.model_copy(update={"start_model": None if plan.start_model is None else Path(plan.start_model).name}),
         command=command,
         frames_seen=0,
         versions={"napari-volumetric-smlm": __version__, "torch": version("torch")},
     )
 
 
-def _first_network(card: ModelCard, plan: TrainPlan, instrument: Instrument) -> nn.Module:
+def _first_network(card: ModelCard, plan: TrainPlan) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         network = build(card)
     if plan.start_model is None:
         return network
-    start, other = load_network(plan.start_model, instrument)
+    # what it learned of another microscope is a start as well
+    start, other = load_network(start_model_path(plan.start_model), None)
     if (other.kind, other.architecture) != (card.kind, card.architecture):
         raise ModelError(
             f"the start model {plan.start_model} has the architecture {other.kind} {other.architecture}, the preset {plan.preset!r} has "

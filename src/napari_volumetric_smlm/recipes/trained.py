@@ -86,8 +86,8 @@ def proposer(network: nn.Module, card: ModelCard, table: PsfTable, shape_yx: tup
     return TrainedLocalizer(network, card, table, Features(table, shape_yx, int(card.architecture["depths"]), card.ground_px, blur_nm))
 
 
-def load_network(path: str, instrument: Instrument) -> tuple[nn.Module, ModelCard]:
-    """Read a model and check that it was made for this instrument.
+def load_network(path: str, instrument: Instrument | None) -> tuple[nn.Module, ModelCard]:
+    """Read a model and check that it was made for this instrument; None = for whichever.
 
     Raises
     ------
@@ -96,7 +96,8 @@ def load_network(path: str, instrument: Instrument) -> tuple[nn.Module, ModelCar
     """
     arrays, written = read_model_weights(path)
     card = model_card(written, path)
-    check_fit(card, instrument, path)
+    if instrument is not None:
+        check_fit(card, instrument, path)
     network = build(card)
     try:
         network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
