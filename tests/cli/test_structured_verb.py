@@ -21,7 +21,8 @@ def raw(tmp_path_factory):
 
 def test_simulated_frames_are_estimated_and_reconstructed_with_the_saved_patterns(raw, tmp_path, capsys):
     patterns, picture = tmp_path / "p.json", tmp_path / "sr.tif"
-    assert main(["structured", "estimate", str(raw), "--output", str(patterns), *LENS]) == 0
+    assert main(["structured", "estimate", str(raw), "--output", str(patterns), "--picture", str(tmp_path / "p.png"), *LENS]) == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
     assert "All 3 orientations were found" in said
     assert "Order of the frames: apz" in said

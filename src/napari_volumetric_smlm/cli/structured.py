@@ -18,7 +18,7 @@ from ..domain.structured_plans import EstimatePlan, StructuredPlan, StructuredSi
 from ..errors import InputError, OutputError, PlanError
 from ..io.instruments import load_instrument, save_instrument
 from ..io.otf_files import load_illumination, load_otf, save_illumination
-from ..io.results import write_image, write_provenance
+from ..io.results import write_image, write_png, write_provenance
 from ..io.stacks import open_stack, write_note
 from .files import check_output, note
 from .options import add_plan, plan_from
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "estimate":
             task.add_argument("stack", type=Path, metavar="STACK", help="Raw stack (TIFF, MRC, DeltaVision, ND2, Zarr).")
             task.add_argument("--output", type=Path, metavar="PATTERNS.json", help="Patterns to write.")
+            task.add_argument("--picture", type=Path, metavar="P.png", help="Picture to write: spectra above, overlap of the bands below.")
         elif name == "reconstruct":
             task.add_argument("stacks", type=Path, nargs="+", metavar="STACK", help="Raw stacks.")
             task.add_argument("--output", type=Path, required=True, metavar="SR.tif", help="Image to write; for several stacks, a folder.")
@@ -99,11 +100,13 @@ def _open(args: argparse.Namespace, path: Path) -> tuple[RawStack, Instrument]:
 
 def _estimate(args: argparse.Namespace) -> int:
     plan = plan_from(args, EstimatePlan)
-    if args.output is not None:
-        check_output(args.output, [args.stack])
+    for path in (args.output, args.picture):
+        if path is not None:
+            check_output(path, [args.stack])
     stack, instrument = _open(args, args.stack)
     otf = load_otf(args.otf, args.otf_step_per_um) if args.otf is not None else None
     from ..recipes.structured import estimate_patterns
+    from ..recipes.structured_picture import evidence_picture
 
     found = carry_out(estimate_patterns(stack, instrument, plan, otf), args.quiet)
     for words in found.notes:
@@ -114,6 +117,8 @@ def _estimate(args: argparse.Namespace) -> int:
     print(verdict.words if verdict is not None else "")
     if args.output is not None:
         print(save_illumination(found.illumination, args.output))
+    if args.picture is not None:
+        print(write_png(evidence_picture(found), args.picture))
     return 0 if verdict is None or any(verdict.passed) else 1
 
 
