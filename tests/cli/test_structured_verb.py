@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import tifffile
@@ -45,6 +46,17 @@ def test_a_bad_file_among_several_is_told_and_the_others_are_done(raw, tmp_path,
     assert "left out" in said
     assert "1 of 2 stacks reconstructed" in said
     assert (folder / "raw_structured.tif").is_file()
+
+
+def test_a_folder_stands_for_its_stacks_but_not_for_earlier_results(raw, tmp_path, capsys):
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for name in ("a.tif", "b.tif", "a_structured.tif"):
+        shutil.copy(raw, folder / name)
+    (folder / "notes.txt").write_text("bright", encoding="utf-8")
+    assert main(["structured", "reconstruct", str(folder), "--output", str(folder), "--order", "apz", "--pixel-nm", "65", *LENS]) == 0
+    assert "2 of 2 stacks reconstructed" in capsys.readouterr().out
+    assert (folder / "b_structured.tif").is_file()
 
 
 def test_a_missing_number_is_named(raw, tmp_path, capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,11 @@ from ..domain.images import RawStack, StackNote
 from ..domain.instrument import Instrument
 from ..domain.noun import Noun
 from ..domain.structured_plans import EstimatePlan, StructuredPlan, StructuredSimulatePlan
-from ..errors import InputError, OutputError, PlanError
+from ..errors import InputError, OutputError, PlanError, StackError
 from ..io.instruments import load_instrument, save_instrument
 from ..io.otf_files import load_illumination, load_otf, save_illumination
 from ..io.results import write_image, write_png, write_provenance
-from ..io.stacks import open_stack, write_note
+from ..io.stacks import open_stack, sniff_stack, write_note
 from .files import check_output, note
 from .options import add_plan, plan_from
 from .progress import carry_out
@@ -27,6 +27,9 @@ from .progress import carry_out
 NAME = "structured"
 SUMMARY = "Structured illumination: find patterns, reconstruct, simulate."
 DETAILS = "Each task has its own help: vsmlm structured reconstruct --help."
+
+# of files that this verb writes
+ENDINGS = ("_structured", "_wide_field", "_optical_section", "_pseudo_confocal")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             task.add_argument("--output", type=Path, metavar="PATTERNS.json", help="Patterns to write.")
             task.add_argument("--picture", type=Path, metavar="P.png", help="Picture to write: spectra above, overlap of the bands below.")
         elif name == "reconstruct":
-            task.add_argument("stacks", type=Path, nargs="+", metavar="STACK", help="Raw stacks.")
+            task.add_argument("stacks", type=Path, nargs="+", metavar="STACK", help="Raw stacks, or folders of them.")
             task.add_argument("--output", type=Path, required=True, metavar="SR.tif", help="Image to write; for several stacks, a folder.")
             task.add_argument("--patterns", type=Path, metavar="PATTERNS.json", help="Known patterns; left out = found in each stack.")
             task.add_argument("--wide-field", action="store_true", help="Write the wide-field image beside it (_wide_field.tif).")
@@ -138,16 +141,17 @@ def _table(illumination: Illumination) -> list[str]:
 def _reconstruct(args: argparse.Namespace) -> int:
     plan = plan_from(args, StructuredPlan)
     known = load_illumination(args.patterns) if args.patterns is not None else None
-    several = len(args.stacks) > 1 or args.output.is_dir()
+    stacks = _stacks(args.stacks)
+    several = len(stacks) > 1 or args.output.is_dir()
     if several and not args.output.is_dir():
         raise OutputError(f"--output {args.output}: several stacks are written into a folder; make it or choose another one")
     if not several and args.output.suffix.lower() not in (".tif", ".tiff"):
         raise PlanError(f"--output {args.output}: an image is written as .tif")
     failed = 0
-    for path in args.stacks:
+    for path in stacks:
         target = args.output / f"{path.stem}_structured.tif" if several else args.output
         try:
-            check_output(target, args.stacks)
+            check_output(target, stacks)
             result = _one(args, plan, path, known)
             print(_write(result, target, args.wide_field, plan))
         except InputError as error:
@@ -156,8 +160,22 @@ def _reconstruct(args: argparse.Namespace) -> int:
             failed += 1
             print(f"{path}: left out: {error}")
     if several:
-        print(f"{len(args.stacks) - failed} of {len(args.stacks)} stacks reconstructed")
+        print(f"{len(stacks) - failed} of {len(stacks)} stacks reconstructed")
     return 1 if failed else 0
+
+
+def _stacks(given: Sequence[Path]) -> list[Path]:
+    """Stacks, and in place of a folder the stacks in it, without results of ours."""
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir() and not path.suffix:
+            inside = sorted(file for file in path.iterdir() if file.is_file() and sniff_stack(file) and not file.stem.endswith(ENDINGS))
+            if not inside:
+                raise StackError(f"{path}: no raw stack lies in this folder; choose another one")
+            found += inside
+        else:
+            found.append(path)
+    return found
 
 
 def _one(args: argparse.Namespace, plan: StructuredPlan, path: Path, known: Illumination | None) -> StructuredImages:

@@ -22,9 +22,10 @@ def separation(steps_rad_p: Tensor, wave_steps: tuple[int, ...]) -> Tensor:
 
     The bands of the opposite sign are complex conjugates of these, since frames are real.
     """
-    every = torch.tensor([0, *wave_steps, *(-step for step in wave_steps)], dtype=steps_rad_p.dtype, device=steps_rad_p.device)
-    angle = steps_rad_p[:, None] * every
-    return torch.linalg.pinv(torch.polar(torch.ones_like(angle), angle))[: 1 + len(wave_steps)]
+    # not every accelerator inverts complex matrices; this one is tiny
+    every = torch.tensor([0, *wave_steps, *(-step for step in wave_steps)], dtype=steps_rad_p.dtype)
+    angle = steps_rad_p.cpu()[:, None] * every
+    return torch.linalg.pinv(torch.polar(torch.ones_like(angle), angle))[: 1 + len(wave_steps)].to(steps_rad_p.device)
 
 
 def separate(frames_pyx: Tensor, matrix_bp: Tensor) -> Tensor:

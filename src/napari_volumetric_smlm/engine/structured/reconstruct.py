@@ -185,10 +185,10 @@ def _carrier(k_and_rest: tuple[float, float], sizes: tuple[int, int], pixel_um: 
     """
     k, rest = k_and_rest
     size, padded = sizes
-    place = torch.arange(padded, dtype=torch.float64, device=like.device)
+    place = torch.arange(padded, dtype=torch.float64)
     place = torch.where(place >= size + (padded - size) // 2, place - padded, place) * pixel_um
     angle = -2 * math.pi * (rest * place - k * (size - 1) / 2 * pixel_um)
-    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64 if like.dtype == torch.float32 else torch.complex128)
+    return torch.polar(torch.ones_like(angle), angle).to(like.device, torch.complex64 if like.dtype == torch.float32 else torch.complex128)
 
 
 def _reach(fy: Tensor, fx: Tensor, k_yx: tuple[float, float], cutoff: float) -> Tensor:
