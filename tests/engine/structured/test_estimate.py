@@ -72,6 +72,24 @@ def test_a_wide_field_stack_is_refused_with_words(record):
     assert "No pattern was found" in verdict.words
 
 
+def test_wide_field_stacks_of_blobs_hardly_ever_pass(optics):
+    generator, search = torch.Generator().manual_seed(0), Search(GEOMETRIES["2d-3x3"])
+    colours = []
+    for _ in range(20):
+        blobs = torch.rand((1, 1, 88, 88), generator=generator) ** 8
+        smooth = torch.nn.functional.avg_pool2d(torch.nn.functional.avg_pool2d(blobs, 5, 1), 5, 1)[0, 0]
+        mean = 300 * smooth / smooth.max()
+        frames = torch.poisson(mean.expand(3, 3, -1, -1).contiguous(), generator=generator)
+        colours.append(estimate(frames, optics, search).verdict.colour)
+    assert colours.count("red") >= 19
+
+
+@pytest.mark.parametrize("level", [0.0, 7.0])
+def test_frames_without_any_light_are_refused_and_nothing_breaks(optics, level):
+    verdict = estimate(torch.full((3, 3, 64, 64), level), optics, Search(GEOMETRIES["2d-3x3"])).verdict
+    assert verdict.colour == "red"
+
+
 def test_a_dead_orientation_is_named(record):
     raw = record()
     frames = raw.frames.clone()

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from ...domain.illumination import Orientation, Verdict
 from .choose import Choice
 
-# chance of a false maximum that is accepted, and how far a wave must stand above the next best when it stands alone
-FALSE_ALARM, LEAST_OVER_RIVAL = 0.01, 1.2
+# chance of a false maximum that is accepted where a wave stands alone (the tail of real frames is heavier than the exponential law's),
+# and where others expect it; how far a wave must stand above the next best when it stands alone
+FALSE_ALARM, EXPECTED_FALSE_ALARM, LEAST_OVER_RIVAL = 1e-4, 0.01, 1.2
 # trial wave vectors that the expectation from other orientations leaves open
 EXPECTED_CELLS = 100
 MOST_PENALTY = 6.0
@@ -29,7 +30,7 @@ def judge(choice: Choice, scores: tuple[Sequence[float], Sequence[float]], cells
         for score, rival in zip(scores_l, choice.rival_l, strict=True)
     ]
     together = [
-        any(alone[:n] + alone[n + 1 :]) and score > math.log(EXPECTED_CELLS / FALSE_ALARM) and penalty < MOST_PENALTY
+        any(alone[:n] + alone[n + 1 :]) and score > math.log(EXPECTED_CELLS / EXPECTED_FALSE_ALARM) and penalty < MOST_PENALTY
         for n, (score, penalty) in enumerate(zip(scores_l, choice.penalty_l, strict=True))
     ]
     held = [a or t for a, t in zip(alone, together, strict=True)]

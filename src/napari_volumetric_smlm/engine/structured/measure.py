@@ -99,7 +99,7 @@ def light_width_um(overlap: Overlap) -> float:
     light = overlap.product_yx.abs()
     widths = []
     for axis, step in enumerate(overlap.grid.step_yx):
-        profile = light.sum(1 - axis)
+        profile = light.sum(1 - axis).clamp(min=1e-30)
         place = torch.arange(len(profile), dtype=profile.dtype, device=profile.device) / (len(profile) * step)
         mean = (profile * place).sum() / profile.sum()
         widths.append(float(((profile * (place - mean) ** 2).sum() / profile.sum()).sqrt()))
