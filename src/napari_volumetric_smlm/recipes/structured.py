@@ -68,7 +68,7 @@ def estimate_patterns(
     source = FrameSource(stack, instrument, plan, device)
     times = source.times[: plan.averaged_times]
     yield Progress(stage="estimate", total=len(times), message=f"Looking for patterns in {len(times)} time points")
-    found = _estimate(source, optics, plan, times)
+    found = _estimate(source, optics, plan, times, pictures=True)
     yield Progress(stage="estimate", done=len(times), total=len(times), message=_words(found))
     notes = (*found.notes, *_foreign_lens(instrument, otf), *source.remarks())
     return found.model_copy(update={"notes": notes, "seconds": time.perf_counter() - started})
@@ -178,7 +178,7 @@ def _optics(instrument: Instrument, plan: EstimatePlan, otf: RadialOTF | None) -
     return Optics(transfer, pixel_um)
 
 
-def _estimate(source: FrameSource, optics: Optics, plan: EstimatePlan, times: range) -> StructuredEstimate:
+def _estimate(source: FrameSource, optics: Optics, plan: EstimatePlan, times: range, pictures: bool = False) -> StructuredEstimate:
     """Patterns of the middle plane of some time points, averaged."""
     search = Search(source.geometry, plan.lowest_frequency, plan.highest_frequency, plan.measure_steps)
     orders = [plan.order] if plan.order else list(possible_orders(source.geometry, plan.planes))
@@ -193,8 +193,8 @@ def _estimate(source: FrameSource, optics: Optics, plan: EstimatePlan, times: ra
         order_scores=chosen.scores,
         order_is_sure=chosen.sure or plan.order is not None,
         notes=tuple(_moved(frames[chosen.order])),
-        power_ayx=power_spectra(frames[chosen.order]).cpu().numpy(),
-        overlap_byx=overlap_maps(chosen.found).cpu().numpy(),
+        power_ayx=power_spectra(frames[chosen.order]).cpu().numpy() if pictures else None,
+        overlap_byx=overlap_maps(chosen.found).cpu().numpy() if pictures else None,
         step_yx_per_um=chosen.found.grid.step_yx,
     )
 
