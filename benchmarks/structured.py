@@ -248,7 +248,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with raw stacks and, for your own, cases.json")
     parser.add_argument("--json", type=Path, default=Path("benchmark-output/structured.json"))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     cases = cases_of(chosen.data)
