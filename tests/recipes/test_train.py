@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from napari_volumetric_smlm.domain.plans import EvaluatePlan, ReconstructPlan, TrainPlan
 from napari_volumetric_smlm.engine.assemble.score import score
-from napari_volumetric_smlm.errors import ModelError
+from napari_volumetric_smlm.errors import EngineError, ModelError
 from napari_volumetric_smlm.io.models import card_path, read_model_weights, write_model_weights
 from napari_volumetric_smlm.recipes import finish, train_lean
 from napari_volumetric_smlm.recipes.reconstruct import reconstruct
@@ -52,11 +52,25 @@ def test_the_same_seed_gives_the_same_curve_and_weights_another_seed_others(toy_
         np.testing.assert_array_equal(values, again.weights[name])
 
 
-def test_ranges_that_contradict_themselves_are_told():
-    with pytest.raises(ValidationError, match=r"photons is \(5000, 100\): expected the lowest and then the highest"):
-        TrainPlan(photons=(5000, 100))
-    with pytest.raises(ValidationError, match="least_photons 9000 is not below the highest photons 6000"):
-        TrainPlan(photons=(3000, 6000), least_photons=9000)
+@pytest.mark.parametrize(
+    ("ranges", "words"),
+    [
+        ({"photons": (5000, 100)}, r"photons is \(5000, 100\): expected the lowest and then the highest"),
+        ({"density_per_um2": (0.6, 0.02)}, r"density_per_um2 is \(0.6, 0.02\): expected the lowest and then the highest"),
+        ({"background_photons": (-1, 10)}, r"background_photons is \(-1, 10\): .* neither below 0"),
+        ({"blur_nm": (0, 1e5)}, "blur_nm reaches 100000 nm: at most 2000 nm are expected"),
+        ({"photons": (3000, 6000), "least_photons": 9000}, "least_photons 9000 is not below the highest photons 6000"),
+        ({"density_per_um2": (0.1, float("nan"))}, "density_per_um2.1\n.*finite number"),
+    ],
+)
+def test_ranges_that_contradict_themselves_are_told(ranges, words):
+    with pytest.raises(ValidationError, match=words):
+        TrainPlan(**ranges)
+
+
+def test_a_window_that_the_optics_cannot_fill_is_told(toy_instrument):
+    with pytest.raises(EngineError, match=r"images are \d+ nm wide, but the field of a pupil .*: use a smaller window"):
+        finish(train(toy_instrument, PLAN.model_copy(update={"window_px": 151})))
 
 
 def test_frames_are_what_the_plan_asks_for(toy_instrument):

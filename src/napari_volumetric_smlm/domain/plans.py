@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from .noun import Noun
 
+LARGEST_BLUR_NM = 2000.0
 Device = Literal["auto", "cpu", "cuda", "mps"]
 UPSAMPLINGS = {"deepstorm3d": (4,), "autods3d": (1, 2, 4)}  # voxels per camera pixel of the published networks
 
@@ -167,6 +168,10 @@ class TrainPlan(Noun):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise ValueError(f"{name} is ({low:g}, {high:g}): expected the lowest and then the highest value, neither below 0")
+        if self.blur_nm[1] > LARGEST_BLUR_NM:
+            raise ValueError(
+                f"blur_nm reaches {self.blur_nm[1]:g} nm: at most {LARGEST_BLUR_NM:g} nm are expected, beyond it no image is left to find"
+            )
         if self.least_photons >= self.photons[1]:
             raise ValueError(f"least_photons {self.least_photons:g} is not below the highest photons {self.photons[1]:g}: nothing to find")
         return self
