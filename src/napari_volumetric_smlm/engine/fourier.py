@@ -85,12 +85,17 @@ def correlation_spectrum(kernel_yx: Tensor, shape_yx: tuple[int, int]) -> Tensor
 
 def correlate(image_spectrum: Tensor, kernel_spectrum: Tensor, padded_yx: tuple[int, int], shape_yx: tuple[int, int]) -> Tensor:
     """Correlation of images with kernels, sum over x of image(x + p) kernel(x), cut to shape_yx; leading axes broadcast."""
-    return torch.fft.irfft2(image_spectrum * kernel_spectrum, s=padded_yx)[..., : shape_yx[0], : shape_yx[1]]
+    return real_image(image_spectrum * kernel_spectrum, padded_yx)[..., : shape_yx[0], : shape_yx[1]]
 
 
 def image_spectrum(image_yx: Tensor, padded_yx: tuple[int, int]) -> Tensor:
     """Spectrum of real images (..., h, w), zero-padded to padded_yx."""
     return torch.fft.rfft2(image_yx, s=padded_yx)
+
+
+def real_image(image_spectrum: Tensor, padded_yx: tuple[int, int]) -> Tensor:
+    """Real images (..., *padded_yx) of spectra as `image_spectrum` makes them."""
+    return torch.fft.irfft2(image_spectrum, s=padded_yx)
 
 
 def spectrum(image_yx: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class PsfTable:
             stacks.append(sampled_images(pupil, position, (samples, pixel / fine, area), knots[:, None]) * fine**2)
         coefficients = torch.cat(stacks, dim=1).transpose(0, 1)
         for axis, degree in ((0, 3), (2, DEGREE), (3, DEGREE)):
-            inverse = _spline_inverse(coefficients.shape[axis], degree, self.device)
+            inverse = spline_inverse(coefficients.shape[axis], degree, self.device)
             coefficients = torch.tensordot(coefficients, inverse, dims=([axis], [1])).movedim(-1, axis)
         return fine, coefficients.contiguous()
 
@@ -117,7 +117,7 @@ class PsfTable:
         table, fine, pixel = self._coefficients[v], self._fine[v], self.pixel_v[v]
         u = ((position_zyx_nm[:, 0] - self.z_nm[0]) / self.z_step_nm).clamp(0, len(self.z_nm) - 1.001)
         start = u.floor().clamp(0, len(self.z_nm) - 2).long()
-        weights, slopes = _cubic_weights(u - start)
+        weights, slopes = cubic_weights(u - start)
         blur_weights, blur_slopes = self._blur_weights(blur_nm, len(u))
         mixes = [_outer(weights, blur_weights)]
         if derivatives:
@@ -194,7 +194,7 @@ def _outer(z_weights: Tensor, blur_weights: Tensor) -> Tensor:
     return (z_weights[:, :, None] * blur_weights[:, None, :]).flatten(1)
 
 
-def _cubic_weights(t: Tensor) -> tuple[Tensor, Tensor]:
+def cubic_weights(t: Tensor) -> tuple[Tensor, Tensor]:
     """Values and slopes of the four cubic B-splines over a point t in [0, 1) after the second of their knots, (m, 4)."""
     s = 1 - t
     weights = torch.stack([s**3 / 6, 2 / 3 - t**2 + t**3 / 2, 2 / 3 - s**2 + s**3 / 2, t**3 / 6], 1)
@@ -202,7 +202,7 @@ def _cubic_weights(t: Tensor) -> tuple[Tensor, Tensor]:
     return weights, slopes
 
 
-def _spline_inverse(n: int, degree: int, device: torch.device) -> Tensor:
+def spline_inverse(n: int, degree: int, device: torch.device) -> Tensor:
     """Inverse of the matrix that turns B-spline coefficients into samples, the end coefficients repeated outside."""
     taps = {3: (4 / 6, 1 / 6), 5: (66 / 120, 26 / 120, 1 / 120)}[degree]
     matrix = torch.zeros((n, n), dtype=torch.float64)
