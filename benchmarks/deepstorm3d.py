@@ -6,7 +6,7 @@ shortest (Hungarian), true molecules too dim for the setting neutral. The interv
 (95 %). Rows run one after the other; seconds a frame is the median over batches.
 
 "search" is localization without training, "network" the same fit begun with what our network of the setting finds (`--models`, where
-it is there; made by `train_models.py`).
+it is there; made by `train_models.py`), "pursuit" DeepSTORM3D's comparator: molecules fitted and subtracted one by one. No bar is on it.
 
 The frames were drawn on a pupil grid that is not quite the written one; `instruments_of_peers` says how it is represented.
 `--written-model` leaves that out.
@@ -42,7 +42,7 @@ PEERS = Path(__file__).resolve().parents[1] / "../shared/data/peers/deepstorm3d"
 GATE_NM = 150.0
 LEAST_JACCARD = {("high_snr", 1): 0.97, ("high_snr", 10): 0.95, ("high_snr", 20): 0.92}
 MOST_SECONDS = 3.0
-PATHS = ("search", "network")
+PATHS = ("search", "network", "pursuit")
 BOOTSTRAPS = 4000
 
 
@@ -68,11 +68,11 @@ def interval(truth: Localizations, found: Localizations, plan: EvaluatePlan, fra
     return float(low), float(high)
 
 
-def find(folder: Path, setting: PeerSetting, as_drawn: bool, frames: int, model: Path | None) -> tuple[Localizations, float]:
-    """Reconstruct one row: its molecules, and seconds a frame."""
+def find(folder: Path, setting: PeerSetting, as_drawn: bool, frames: int, way: dict[str, Any]) -> tuple[Localizations, float]:
+    """Reconstruct one row with the setting's plan changed in some `way`: its molecules, and seconds a frame."""
     instrument = setting.instrument(folder.parent, as_drawn)
     stack = open_stack(folder / "frames.tif").model_copy(update={"kind": "frames"})
-    plan = setting.plan.model_copy(update={"last_frame": frames - 1, "model": None if model is None else str(model)})
+    plan = setting.plan.model_copy(update={"last_frame": frames - 1, **way})
     marks: list[tuple[float, int]] = []
 
     def note(progress: Progress) -> None:
@@ -85,13 +85,13 @@ def find(folder: Path, setting: PeerSetting, as_drawn: bool, frames: int, model:
     return setting.to_truth_nm(found, instrument) if as_drawn else found, float(np.median(seconds))
 
 
-def measure(folder: Path, setting: PeerSetting, as_drawn: bool, most_frames: int | None, models: dict[str, Path | None]) -> dict[str, Any]:
+def measure(folder: Path, setting: PeerSetting, as_drawn: bool, most_frames: int | None, ways: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Reconstruct one row along every path and score all tables."""
     frames = open_stack(folder / "frames.tif").frame_count
     frames = min(frames, most_frames or frames)
     tables, seconds = {}, {}
-    for name, model in models.items():
-        tables[name], seconds[name] = find(folder, setting, as_drawn, frames, model)
+    for name, way in ways.items():
+        tables[name], seconds[name] = find(folder, setting, as_drawn, frames, way)
     tables["peer"] = read_table(folder / "peer.csv")
     truth = read_table(folder / "truth.csv")
     truth = truth.select(truth["frame"] < frames)
@@ -131,6 +131,8 @@ def bars(results: dict[str, dict[str, Any]]) -> list[tuple[str, bool]]:
 
 def least_jaccard(setting: str, n: int, who: str, peer: float) -> float | None:
     """Bar on the Jaccard index of a row, or None."""
+    if who == "pursuit":
+        return None
     if who == "search":
         return LEAST_JACCARD.get((setting, n)) or (peer if setting == "storm" and n in (10, 20) else None)
     if n >= 10:
@@ -140,6 +142,8 @@ def least_jaccard(setting: str, n: int, who: str, peer: float) -> float | None:
 
 def largest_share(setting: str, n: int, who: str) -> float | None:
     """Largest share of the peer's RMSE, or None."""
+    if who == "pursuit":
+        return None
     few = setting == "high_snr" and n in (10, 20)
     if who == "search":
         return 0.9 if few else None
@@ -186,8 +190,8 @@ def main() -> int:
     results: dict[str, dict[str, Any]] = {}
     for name, setting, _ in rows:
         model = chosen.models / f"{setting.name}.safetensors"
-        paths: dict[str, Path | None] = {"search": None, "network": model}
-        taken = {who: paths[who] for who in chosen.paths if who == "search" or model.is_file()}
+        paths: dict[str, dict[str, Any]] = {"search": {}, "network": {"model": str(model)}, "pursuit": {"method": "pursuit"}}
+        taken = {who: paths[who] for who in chosen.paths if who != "network" or model.is_file()}
         results[name] = measure(chosen.data / name, setting, not chosen.written_model, chosen.frames, taken)
         for who in (*taken, "peer"):
             print(line(name, who, results[name]), flush=True)

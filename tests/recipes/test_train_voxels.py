@@ -154,6 +154,35 @@ def test_where_the_network_sees_nothing_the_search_still_finds_and_fits(toy_inst
     assert np.abs(found["z_nm"] - [row[1] for row in rows]).max() < 60
 
 
+def test_without_refinement_the_finds_are_the_table_with_their_confidence(toy_instrument, film, tmp_path):
+    result = finish(train(toy_instrument, PLANS["autods3d"]))
+    loud = {name: 1000 * value if name == "leave.weight" else value for name, value in result.weights.items()}
+    model = saved(result.model_copy(update={"weights": loud}), tmp_path / "loud.safetensors")
+    movie = film(toy_instrument, [(0, 500.0, 16.0, 16.0, 5000.0)], (32, 32), 2)
+    found = finish(reconstruct(movie, toy_instrument, ReconstructPlan(model=str(model), refine=False))).localizations
+    network, card = load_network(str(model), toy_instrument)
+    table = PsfTable(toy_instrument, 13, 50.0)
+    says = proposer(network, card, table, (32, 32))(VoxelFamily(toy_instrument, PLANS["autods3d"]).frames.patches_of(movie.counts_tyx, 2))
+    assert len(says.patch_m) > 3
+    assert list(found.columns) == ["frame", "z_nm", "y_nm", "x_nm", "confidence"]
+    np.testing.assert_allclose(found.position_zyx_nm, says.position_m3, atol=0.1)
+    np.testing.assert_allclose(found["confidence"], says.gain_m, rtol=1e-4)
+    assert found.provenance["method"] == "the model's finds, not refined"
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "refine is off, but there is no model whose finds could be taken"),
+        ({"model": "a.safetensors", "min_photons": 500}, "min_photons is 500, but with refine off neither photons nor blur are fitted"),
+        ({"model": "a.safetensors", "fit_blur": True}, "fit_blur is on, but with refine off"),
+    ],
+)
+def test_what_finds_alone_cannot_tell_is_refused_in_words(asked, words):
+    with pytest.raises(ValidationError, match=words):
+        ReconstructPlan(refine=False, **asked)
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [

@@ -58,6 +58,11 @@ class ReconstructPlan(Noun):
         "search",
         description="How molecules are found: search and joint fit, or matching pursuit (fit and subtract one by one; for comparison).",
     )
+    refine: bool = Field(
+        True,
+        description="Fit what a model finds; off = its finds are the table, as published: places and the network's confidence, "
+        "no photons and no errors.",
+    )
     thorough: bool = Field(
         False, description="With a model: also search anew where the fit is bad; finds a few more in dense frames, in about twice the time."
     )
@@ -89,6 +94,17 @@ class ReconstructPlan(Noun):
     def _pursuit_needs_no_model(self) -> ReconstructPlan:
         if self.method == "pursuit" and self.model is not None:
             raise ValueError("method is 'pursuit', which asks no model, but a model is given: leave the model out, or choose the search")
+        return self
+
+    @model_validator(mode="after")
+    def _finds_alone_know_no_photons(self) -> ReconstructPlan:
+        if self.refine:
+            return self
+        if self.model is None:
+            raise ValueError("refine is off, but there is no model whose finds could be taken as they are: give one, or turn refine on")
+        if self.min_photons > 0 or self.fit_blur:
+            other = "fit_blur is on" if self.fit_blur else f"min_photons is {self.min_photons:g}"
+            raise ValueError(f"{other}, but with refine off neither photons nor blur are fitted: leave it out, or turn refine on")
         return self
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from ..engine.localize.localizer import Localizer, Rules
 from ..engine.localize.pursuit import Pursuit
 from ..engine.localize.scene import Patches
 from ..engine.localize.tiles import Tile, Tiling, cut_patches
+from ..engine.localize.unrefined import Unjudged, Unrefined
 from ..engine.optics.table import PsfTable
 from .devices import chosen_device
 from .photons import Shares, ViewImages, detected_shares, to_device
@@ -36,6 +37,7 @@ FITTED_COLUMNS = (
     *("frame", "z_nm", "y_nm", "x_nm", "sigma_z_nm", "sigma_y_nm", "sigma_x_nm", "photons", "sigma_photons"),
     *("background_photons", "sigma_background_photons", "probability", "log_likelihood_ratio", "converged"),
 )
+FOUND_COLUMNS = ("frame", "z_nm", "y_nm", "x_nm", "confidence")  # without refinement
 Region = tuple[int, int, int, int]
 Columns = dict[str, NDArray[Any]]
 
@@ -50,7 +52,7 @@ class Fit:
     shares: Shares
     table: PsfTable
     tiling: Tiling
-    localizer: Localizer | Pursuit
+    localizer: Localizer
 
     @property
     def frames_a_batch(self) -> int:
@@ -61,6 +63,8 @@ class Fit:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that this fit gives."""
+        if not self.plan.refine:
+            return FOUND_COLUMNS
         return (*FITTED_COLUMNS, "psf_width_nm") if self.localizer.refiner.fit_blur else FITTED_COLUMNS
 
 
@@ -96,7 +100,8 @@ def prepare_fit(instrument: Instrument, plan: ReconstructPlan, region: Region) -
         **(SHORT_SEARCH if short else {}),
     )
     propose = proposer(*trained, table, tiling.patch_yx) if trained else None
-    localizer = (Localizer if plan.method == "search" else Pursuit)(table, tiling.patch_yx, rules, propose)
+    way = Pursuit if plan.method == "pursuit" else Localizer if plan.refine else Unrefined
+    localizer = way(table, tiling.patch_yx, rules, propose)
     return Fit(instrument, plan, region, shares, table, tiling, localizer)
 
 
@@ -166,4 +171,6 @@ def columns_of(fit: Fit, part: Part, found: Findings) -> Columns:
     }
     if fit.localizer.refiner.fit_blur:
         columns["psf_width_nm"] = state.blur_m
-    return {name: values[keep].cpu().numpy() for name, values in columns.items()}
+    if isinstance(found, Unjudged):
+        columns["confidence"] = found.confidence_m
+    return {name: columns[name][keep].cpu().numpy() for name in fit.columns}

@@ -102,7 +102,7 @@ def reconstruct(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) 
         "seconds": round(seconds, 3),
         "complete": True,
         "frames_done": tally.done,
-        "method": METHODS[plan.method],
+        "method": METHODS[plan.method] if plan.refine else "the model's finds, not refined",
         "window_px": job.fit.table.window_px,
         "read_noise_floor_photons2": [round(f, 2) for f in job.noise_floor_c],
     }
