@@ -10,6 +10,8 @@ DIR of --data has the layout of `../shared/data/peers/deepstorm3d`; rows are `st
   blob for every true molecule of the frame.
 * by axis: the same with the maximum taken along one axis after the other.
 
+Beside them, without a bar, AutoDS3D's network at factor 1 (81 planes, random weights), its maximum over 5 x 5 x 5 voxels axis by axis.
+
 GFLOP a frame are counted by torch.utils.flop_counter: convolutions and matrix products, and Fourier transforms of n numbers as
 5 n log2 n (half of it where they are real). Work element by element is not counted: neither the larger part of our fit nor the
 post-processing; the seconds of CPU time beside them hold everything.
@@ -40,7 +42,7 @@ from deepstorm3d import PEERS
 from instruments_of_peers import PIXEL_NM, SETTINGS, PeerSetting
 from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.molecules import Localizations
-from napari_volumetric_smlm.engine.networks.published import DeepStorm3d
+from napari_volumetric_smlm.engine.networks.published import AutoDs3d, DeepStorm3d, VoxelNetwork
 from napari_volumetric_smlm.engine.networks.voxels import VoxelGrid, VoxelRules, decode_voxels
 from napari_volumetric_smlm.engine.training.voxel_losses import blob_voxels
 from napari_volumetric_smlm.errors import SmlmError
@@ -112,8 +114,8 @@ class Ours:
 class Published:
     """The published path on one row: the network on its frames, the post-processing on made volumes."""
 
-    def __init__(self, folder: Path, setting: PeerSetting, network: DeepStorm3d) -> None:
-        self.network, self.setting = network, setting
+    def __init__(self, folder: Path, setting: PeerSetting, network: VoxelNetwork, reach_voxels: int = 4) -> None:
+        self.network, self.setting, self.reach_voxels = network, setting, reach_voxels
         self.counts = open_stack(folder / "frames.tif").counts_tyx[0]
         self.truth: Localizations = read_table(folder / "truth.csv")
         self.grid = VoxelGrid(*setting.depth_range_nm, network.depth_planes, PIXEL_NM, network.upsampling)
@@ -139,7 +141,7 @@ class Published:
     @torch.inference_mode()
     def molecules(self, volume: Tensor, axis_by_axis: bool) -> int:
         """Post-process a volume: number of molecules."""
-        rules = VoxelRules(threshold=THRESHOLD[self.setting.name], reach_voxels=4, axis_by_axis=axis_by_axis)
+        rules = VoxelRules(threshold=THRESHOLD[self.setting.name], reach_voxels=self.reach_voxels, axis_by_axis=axis_by_axis)
         return len(decode_voxels(volume, self.grid, rules).frame_n)
 
 
@@ -174,8 +176,9 @@ def giga_flop(ours: Ours, published: Published, count: int) -> dict[str, float]:
     }
 
 
-def once(ours: Ours, published: Published, first: int, frames: int) -> dict[str, Any]:
-    """Time all paths of one row once, one after the other: ours on some frames, the published one on the first of them."""
+def once(ours: Ours, others: tuple[Published, Published], first: int, frames: int) -> dict[str, Any]:
+    """Time all paths of one row once, one after the other: ours on some frames, the published ones on the first of them."""
+    published, coarse = others
     mine = ours.run(first, frames)
     predict = clocked(lambda: published.predict(first))[1]
     volume = published.volume(first)
@@ -183,7 +186,9 @@ def once(ours: Ours, published: Published, first: int, frames: int) -> dict[str,
     parted, by_axis = clocked(lambda: published.molecules(volume, axis_by_axis=True))
     if whole != parted:
         raise SystemExit(f"{whole} molecules with the maximum over the whole neighbourhood, {parted} axis by axis: expected the same")
-    spent = {"ours": mine.frame, "network": predict, "post": dense, "post_by_axis": by_axis, "published": predict + dense}
+    coarse_volume = coarse.volume(first)
+    auto = clocked(lambda: coarse.predict(first))[1] + clocked(lambda: coarse.molecules(coarse_volume, axis_by_axis=True))[1]
+    spent = {"ours": mine.frame, "autods3d": auto, "network": predict, "post": dense, "post_by_axis": by_axis, "published": predict + dense}
     return {"seconds": spent | {"by axis": predict + by_axis}, "first_batch_s": mine.first_batch_s,
             "molecules": mine.molecules, "blobs": whole}  # fmt: skip
 
@@ -232,23 +237,26 @@ def main() -> int:
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
     networks = {name: DeepStorm3d(planes).eval() for name, planes in DEPTH_PLANES.items()}
-    rows: dict[str, tuple[Ours, Published]] = {}
+    rows: dict[str, tuple[Ours, tuple[Published, Published]]] = {}
+    auto = AutoDs3d().eval()
     flop: dict[str, dict[str, float]] = {}
     for name, setting in settings.items():
         ours = Ours(chosen.data / name, setting, chosen.models / f"{setting.name}.safetensors")
-        rows[name] = ours, Published(chosen.data / name, setting, networks[setting.name])
+        published = Published(chosen.data / name, setting, networks[setting.name])
+        rows[name] = ours, (published, Published(chosen.data / name, setting, auto, reach_voxels=2))
         # counting also warms our path up; the published network gets a frame without a clock as well
         try:
-            flop[name] = giga_flop(*rows[name], chosen.frames)
+            flop[name] = giga_flop(ours, published, chosen.frames)
         except SmlmError as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 2
-        rows[name][1].predict(0)
+        for other in rows[name][1]:
+            other.predict(0)
     taken: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
     for k in range(chosen.repeats):
-        for name, (ours, published) in rows.items():
-            first = k * chosen.frames % max(1, len(published.counts) - chosen.frames + 1)
-            taken[name].append(once(ours, published, first, chosen.frames))
+        for name, (ours, others) in rows.items():
+            first = k * chosen.frames % max(1, len(others[0].counts) - chosen.frames + 1)
+            taken[name].append(once(ours, others, first, chosen.frames))
             print(f"{name}, repeat {k + 1} of {chosen.repeats}", file=sys.stderr)
     about = {"threads": chosen.threads, "torch": torch.__version__, "machine": platform.processor() or platform.machine(),
              "repeats": chosen.repeats, "frames": chosen.frames}  # fmt: skip
@@ -263,7 +271,8 @@ def main() -> int:
         for who, least in LEAST_GAIN.items():
             gain = row["times_faster_than"][who]
             bars.append((f"{name}: {gain:.1f} times faster than the published network ({who}), at least {least:g}", gain >= least))
-    print()
+    autods3d = ", ".join(f"{name} {row['seconds_a_frame']['autods3d']:.3f}" for name, row in results.items())
+    print(f"\nAutoDS3D, factor 1, untrained, seconds a frame: {autods3d}\n")
     for words, met in bars:
         print(f"{'met   ' if met else 'MISSED'} {words}")
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
