@@ -7,7 +7,7 @@ import torch
 
 from napari_volumetric_smlm.domain.instrument import Instrument, View
 from napari_volumetric_smlm.engine.localize.scene import Patches, padding
-from napari_volumetric_smlm.engine.localize.search import Candidates, MatchedFilter, local_maxima
+from napari_volumetric_smlm.engine.localize.search import MatchedFilter, local_maxima
 from napari_volumetric_smlm.engine.optics.table import PsfTable
 
 WINDOW_PX, SHAPE_YX, STEP_NM = 13, (34, 29), 100.0
@@ -136,18 +136,3 @@ def test_neighbours_of_a_maximum_are_none_and_edges_can_be():
 def test_what_gains_too_little_is_no_candidate():
     assert maxima(peaks((0, 2, 5, 5, 9.9), (1, 2, 5, 5, 10.1)))[0][0] == 1
     assert maxima(peaks()) == []
-
-
-def test_a_place_that_was_tried_counts_again_only_when_its_gain_has_grown():
-    gain = peaks((0, 2, 5, 5, 20), (0, 4, 5, 8, 50), (1, 4, 5, 8, 50))
-    first = local_maxima(gain, gain * 7, torch.arange(6) * 100.0, 100.0, (torch.full((2,), 10.0), 500.0))
-    assert first.gain_m.tolist() == [50, 50]
-    tried = Candidates(*(part[:1] for part in (first.patch_m, first.position_m3, first.photons_m, first.gain_m)))
-
-    def again(gain: torch.Tensor) -> list[tuple[int, float]]:
-        found = local_maxima(gain, gain * 7, torch.arange(6) * 100.0, 100.0, (torch.full((2,), 10.0), 500.0), tried)
-        return list(zip(found.patch_m.tolist(), found.gain_m.tolist(), strict=True))
-
-    # what it silenced has its turn, and the same place in another patch is another place
-    assert again(gain) == [(0, 20), (1, 50)]
-    assert again(peaks((0, 4, 5, 8, 80), (0, 2, 5, 5, 20))) == [(0, 80)]

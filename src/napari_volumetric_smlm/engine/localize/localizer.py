@@ -46,13 +46,9 @@ class Rules:
 
 @dataclass
 class _Search:
-    """What the search in one patch remembers: the noise, and what it tried.
-
-    With a network's molecules in place what is added later hardly changes the noise, so it is weighed once.
-    """
+    """What the search in one patch remembers: the noise, and how many molecules it added last, which is how far the noise holds."""
 
     known: Weighed | None = None
-    tried: Candidates | None = None
     added: int = 0
 
 
@@ -173,8 +169,7 @@ class Localizer:
             gain, photons = self.filter.gains_beyond(patch, mean, search.known)
             smallest = (self.rules.share_of_best * gain.max()).clamp(min=self.rules.add_threshold)
             limits = (smallest[None], self.rules.apart_nm)
-            found = local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], limits, search.tried)
-            search.tried = found if search.tried is None else search.tried.with_more(found)
+            found = local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], limits)
             room = max(0, self.rules.largest_count - counts[t])
             light = found.photons_m[:room]
             order = state.add(

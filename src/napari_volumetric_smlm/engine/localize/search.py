@@ -16,8 +16,6 @@ from ..fourier import correlate, correlation_spectrum, fast_length, image_spectr
 from ..optics.table import PsfTable
 from .scene import SMALLEST_VARIANCE, Patches
 
-GROWN = 1.5  # by how much the gain of a place must have grown for it to be tried again
-
 
 @dataclass
 class Candidates:
@@ -27,11 +25,6 @@ class Candidates:
     position_m3: Tensor
     photons_m: Tensor
     gain_m: Tensor
-
-    def with_more(self, other: Candidates) -> Candidates:
-        """These and then the others."""
-        pairs = ((self.patch_m, other.patch_m), (self.position_m3, other.position_m3), (self.photons_m, other.photons_m))
-        return Candidates(*(torch.cat(pair) for pair in (*pairs, (self.gain_m, other.gain_m))))
 
 
 @dataclass
@@ -131,15 +124,12 @@ def _weight(patches: Patches, mean_tvyx: Tensor) -> Tensor:
     return patches.seen_tvyx[inner] / (mean_tvyx[inner] + patches.read_variance_tvyx[inner]).clamp(min=SMALLEST_VARIANCE)
 
 
-def local_maxima(
-    gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, limits: tuple[Tensor, float], tried: Candidates | None = None
-) -> Candidates:
+def local_maxima(gain: Tensor, photons: Tensor, z_nm: Tensor, pixel_nm: float, limits: tuple[Tensor, float]) -> Candidates:
     """Local maxima of the gain in (z, y, x).
 
     Parameters
     ----------
     limits : smallest gain of each patch (T,), and the lateral distance (nm) within which a better maximum silences others.
-    tried : what was added before and did not stay; a maximum at such a place counts only when its gain has grown.
     """
     smallest_t, apart_nm = limits
     t, d, y, x = _peaks(gain, gain > smallest_t[:, None, None, None])
@@ -148,11 +138,6 @@ def local_maxima(
     order = order[torch.argsort(t[order], stable=True)]
     t, d, y, x, value = t[order], d[order], y[order], x[order], value[order]
     position = torch.stack([z_nm[d], y * pixel_nm, x * pixel_nm], 1)
-    if tried is not None:
-        reach = position.new_tensor([1.5 * float(z_nm[1] - z_nm[0]), 1.5 * pixel_nm, 1.5 * pixel_nm])
-        again = ((position[:, None] - tried.position_m3[None]).abs() < reach).all(-1) & (t[:, None] == tried.patch_m)
-        new = ~(again & (value[:, None] < GROWN * tried.gain_m)).any(1)
-        t, d, y, x, value, position = (a[new] for a in (t, d, y, x, value, position))
     kept: list[int] = []
     places, patch = position[:, 1:].tolist(), t.tolist()
     for k in range(len(patch)):
