@@ -10,11 +10,13 @@ from pathlib import Path
 
 from ..domain.molecules import Localizations
 from ..domain.plans import ReconstructPlan
-from ..errors import OutputError, TableError
+from ..domain.volume_plans import VolumePlan
+from ..errors import OutputError, PlanError, TableError
 from ..io.instruments import load_instrument
 from ..io.tables import FORMATS, write_table
 from ..io.tables.files import BY_SUFFIX
 from ..recipes.record import Collector
+from .deconvolve import open_views, words_of, write_volume
 from .files import check_output, note, open_frames
 from .options import add_plan, plan_from
 from .progress import Stopped, carry_out, duration
@@ -35,12 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--instrument", type=Path, required=True, metavar="CAL.json", help="The calibrated instrument.")
     parser.add_argument("--output", type=Path, required=True, metavar="OUT.csv", help="Table to write; the ending chooses the format.")
     parser.add_argument("--format", choices=writable, help="Format of the table; left out = from the ending of --output.")
+    parser.add_argument(
+        "--volume",
+        action="store_true",
+        help="Write a volume (.tif) instead of a table: the mean of light-field frames, by a --model of the architecture vnet.",
+    )
     add_plan(parser, ReconstructPlan)
 
 
 def run(args: argparse.Namespace) -> int:
     """Localize and write the table, also after Ctrl-C."""
     plan = plan_from(args, ReconstructPlan)
+    if args.volume:
+        return _write_volume(args, plan)
     check_output(args.output, args.frames)
     if args.format is None and args.output.suffix.lower() not in BY_SUFFIX:
         raise TableError(f"--output {args.output}: no table format has this ending; use {', '.join(BY_SUFFIX)}, or name one with --format")
@@ -73,6 +82,19 @@ def run(args: argparse.Namespace) -> int:
         f"{len(result.localizations):,} molecules in {result.frames_done:,} frames, {duration(result.seconds)} "
         f"({rate:.3g} frames per second): {', '.join(map(str, written))}"
     )
+    return 0
+
+
+def _write_volume(args: argparse.Namespace, plan: ReconstructPlan) -> int:
+    if plan.model is None:
+        raise PlanError("--volume needs --model: one that vsmlm train --architecture vnet made; without a model use vsmlm deconvolve")
+    stack, instrument = open_views(args)
+    from ..recipes.volume import make_volume
+
+    chosen = VolumePlan(model=plan.model, first_frame=plan.first_frame, last_frame=plan.last_frame, device=plan.device)
+    volume = carry_out(make_volume(stack, instrument, chosen), args.quiet)
+    write_volume(volume, args.output, (stack, instrument, chosen))
+    print(f"{words_of(volume)}: {args.output}")
     return 0
 
 

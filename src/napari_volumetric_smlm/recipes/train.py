@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from ..engine.training.loop import LESS_MEMORY, Step, Trainer
 from ..errors import EngineError, ModelError, SmlmError, ran_out_of_memory
 from ..io.examples import start_model_path
 from .train_lean import LeanFamily
+from .train_volume import VolumeFamily
 from .train_voxels import VoxelFamily
 from .trained import build, load_network, weights_of
 from .training_checkpoint import Keeper
@@ -91,7 +93,7 @@ def train(
         raise
 
 
-def begin(instrument: Instrument, plan: TrainPlan, command: str = "") -> tuple[Family, ModelCard, Trainer]:
+def begin(instrument: Instrument, plan: TrainPlan, command: str = "") -> tuple[Family | VolumeFamily, ModelCard, Trainer]:
     """Make everything that a training needs, before its first step.
 
     Raises
@@ -99,7 +101,11 @@ def begin(instrument: Instrument, plan: TrainPlan, command: str = "") -> tuple[F
     ModelError
         If the start model does not fit.
     """
-    family: Family = LeanFamily(instrument, plan) if plan.architecture == "lean" else VoxelFamily(instrument, plan)
+    family: Family | VolumeFamily
+    if plan.architecture == "vnet":
+        family = VolumeFamily(instrument, plan)
+    else:
+        family = LeanFamily(instrument, plan) if plan.architecture == "lean" else VoxelFamily(instrument, plan)
     total = max(1, round((plan.frame_count or family.frame_count) / family.batch))
     card = _card(instrument, plan, family, command)
     network = _first_network(card, plan).to(family.frames.table.device)
@@ -131,7 +137,8 @@ def _train(instrument: Instrument, plan: TrainPlan, checkpoint: Path | None, com
         yield Progress(stage="test", message="Testing on frames that it never saw")
         averages = trainer.averages
         network = averages.best if averages.best_step else averages.mean
-        accuracy = yield from _test(family, network, trainer.together)
+        test = family.test if isinstance(family, VolumeFamily) else partial(_test, family)
+        accuracy = yield from test(network, trainer.together)
     except GeneratorExit:
         keeper.at_a_stop(curve)
         raise
@@ -154,7 +161,7 @@ def _followed(smooth: dict[str, float], step: Step) -> dict[str, float]:
     return {name: 0.95 * smooth.get(name, value) + 0.05 * value for name, value in step.losses.items()}
 
 
-def _card(instrument: Instrument, plan: TrainPlan, family: Family, command: str) -> ModelCard:
+def _card(instrument: Instrument, plan: TrainPlan, family: Family | VolumeFamily, command: str) -> ModelCard:
     units = family.frames.units
     return ModelCard(
         kind=family.kind,

@@ -18,6 +18,7 @@ from ..engine.localize.search import Candidates
 from ..engine.networks.localizer import LocalizerNetwork
 from ..engine.networks.published import LARGEST, VoxelNetwork
 from ..engine.networks.units import Units
+from ..engine.networks.vnet import CompactVNet
 from ..engine.networks.voxels import VoxelGrid, VoxelRules, decode_voxels
 from ..engine.optics.table import PsfTable
 from ..errors import ModelError
@@ -79,7 +80,15 @@ def scaled_frames(patches: Patches) -> Tensor:
 
 
 def proposer(network: nn.Module, card: ModelCard, table: PsfTable, shape_yx: tuple[int, int]) -> Propose:
-    """First guesses of a model for patches of one size."""
+    """First guesses of a model for patches of one size.
+
+    Raises
+    ------
+    ModelError
+        If the model makes volumes.
+    """
+    if card.kind == "vnet":
+        raise ModelError("this model makes volumes, not molecules: reconstruct a volume with it, or leave the model out")
     if card.kind in VOXEL_RULES:
         return VoxelLocalizer(network, card, table)
     blur_nm = None if table.blur2_knots is None else float(table.blur2_knots.mean().sqrt())
@@ -119,12 +128,14 @@ def build(card: ModelCard) -> nn.Module:
         dilations = tuple(int(d) for d in shape["dilations"])
         if card.kind == "localizer":
             return LocalizerNetwork(int(shape["channels"]), int(shape["width"]), dilations)
+        if card.kind == "vnet":
+            return CompactVNet(torch.tensor(shape["parallax_px"]), int(shape["width"]), dilations)
         if card.kind in VOXEL_RULES:
             return VoxelNetwork(int(shape["depth_planes"]), int(shape["upsampling"]), dilations)
     except KeyError as missing:
         raise ModelError(f"the model's card lacks {missing} of its architecture; copy weights and card together again") from missing
     raise ModelError(
-        f"the model's card says that it is a {card.kind!r}; localizer, {' and '.join(VOXEL_RULES)} are known: "
+        f"the model's card says that it is a {card.kind!r}; localizer, vnet, {' and '.join(VOXEL_RULES)} are known: "
         "take another model, or a newer version of the program"
     )
 

@@ -36,7 +36,7 @@ class VolumeScene:
         self.grid, self.shape_yx, self.window_px, self.device = grid, shape_yx, window_px, torch.device(device)
         self._planes = grid.wider(BEYOND)
         views = view_kernels(instrument, self._planes, window_px).to(device)
-        wide = wide_field_kernels(instrument, grid, WIDE_FIELD_WINDOW_PX, WIDE_FIELD_REACH_NM).to(device)
+        wide = wide_field_kernels(instrument, grid, min(window_px, WIDE_FIELD_WINDOW_PX), WIDE_FIELD_REACH_NM).to(device)
         self._views = PlaneImaging(_filtered(views), shape_yx)
         self._scan = FocusScan(_filtered(wide), shape_yx, BEYOND)
 

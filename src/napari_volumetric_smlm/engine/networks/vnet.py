@@ -1,0 +1,136 @@
+"""From light-field views to a volume: the compact V-Net.
+
+The physics comes first. Each view is shifted back by its known parallax for every depth of the grid (a plane sweep): where all views then
+agree there is light at that depth. What the views have in common (their mean and their minimum) and how far they differ are channels of a
+two-dimensional trunk at half resolution, in which depths are channels. No layer looks at a whole frame, so a tile with enough around it
+gives what the whole frame would.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, pad, pixel_shuffle, pixel_unshuffle, softplus
+
+STATISTICS = 3  # of the shifted views: mean, minimum, spread
+SHARPNESS = 4.0  # of the bend of the last softplus
+BRIGHTNESS = 10.0  # of a voxel in focus, about, in the unit of the views
+TILE_PX = 256
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How bright frames are, one number a frame: the unit in which the network sees their views, and their noise in that unit."""
+
+    unit_t: Tensor
+    noise_t: Tensor
+
+    @classmethod
+    def of(cls, views_tvyx: Tensor, background_tv: Tensor, read_variance: float) -> Exposure:
+        """Measure views in photons; the unit is the root mean square of what lies above the background."""
+        above = views_tvyx - background_tv[:, :, None, None]
+        # variance equals mean: what the background's noise adds to the square is no signal
+        noise = views_tvyx.mean((1, 2, 3)).clamp(min=0) + read_variance
+        unit = ((above**2).mean((1, 2, 3)) - noise).clamp(min=0).sqrt().maximum(0.1 * noise.sqrt()).clamp(min=1e-3)
+        return cls(unit, noise.sqrt() / unit)
+
+
+class _Block(nn.Module):
+    """Two convolutions around a residual path; without normalisation, which would tie a pixel to the whole frame."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.spread = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.mix = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus what the block adds."""
+        return x + self.mix(torch.relu(self.spread(x)))
+
+
+class CompactVNet(nn.Module):
+    """Views (T, v, y, x) to volumes (T, z, y, x) on the first view's pixels.
+
+    Parameters
+    ----------
+    parallax_vz2 : shift of every view at every depth, rows and columns in pixels; an attribute, to be set to that of the instrument.
+    width : channels of the trunk at half resolution.
+    dilations : one block each.
+    """
+
+    parallax_vz2: Tensor
+
+    def __init__(self, parallax_vz2: Tensor, width: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        views, planes = parallax_vz2.shape[:2]
+        self.planes, self.dilations = planes, dilations
+        # known, not learned: it goes where the network goes, but not into its weights
+        self.register_buffer("parallax_vz2", parallax_vz2, persistent=False)
+        self.enter = nn.Conv2d(STATISTICS * planes + 4 * views + 1, width, 1)
+        self.blocks = nn.Sequential(*(_Block(width, d) for d in dilations))
+        self.leave = nn.Conv2d(2 * width, 4 * planes, 1)
+        with torch.no_grad():
+            self.leave.weight.mul_(0.1)
+
+    @property
+    def halo_px(self) -> int:
+        """Pixels around a tile that its values depend on, an even number."""
+        return 2 * (sum(self.dilations) + 1 + math.ceil(float(self.parallax_vz2.abs().max()) / 2))
+
+    def forward(self, views_tvyx: Tensor, exposure: Exposure) -> Tensor:
+        """Volumes, in the exposure's unit, of views in photons above the background; any size, odd sizes are padded."""
+        height, width = views_tvyx.shape[-2:]
+        views = pad(views_tvyx / exposure.unit_t[:, None, None, None], (0, width % 2, 0, height % 2))
+        swept = self._sweep(views)
+        mean, least = swept.mean(1), swept.amin(1)
+        spread = (swept - mean[:, None]).abs().mean(1)
+        noise = exposure.noise_t[:, None, None, None].expand(-1, 1, *mean.shape[-2:])
+        first = torch.relu(self.enter(torch.cat([mean, least, spread, pixel_unshuffle(views, 2), noise], 1)))
+        last = self.leave(torch.cat([self.blocks(first), first], 1))
+        return BRIGHTNESS * softplus(pixel_shuffle(last, 2)[..., :height, :width], beta=SHARPNESS)
+
+    def _sweep(self, views_tvyx: Tensor) -> Tensor:
+        """Views at half resolution, shifted back by their parallax for every depth: (T, v, z, y / 2, x / 2)."""
+        height, width = (n // 2 for n in views_tvyx.shape[-2:])
+        # room for every shift on all sides, an even number of pixels
+        room = 2 * math.ceil(float(self.parallax_vz2.abs().max()) / 2) + 2
+        # the mean of two by two pixels at all four phases of the coarse grid, so that any shift finds its samples
+        soft = avg_pool2d(pad(views_tvyx, (room, room + 1, room, room + 1)), 2, 1)
+        phases = [[soft[..., i::2, j::2].contiguous() for j in (0, 1)] for i in (0, 1)]
+
+        def at(v: int, row: int, column: int) -> Tensor:
+            top, left = (row + room) // 2, (column + room) // 2
+            return phases[(row + room) % 2][(column + room) % 2][:, v, top : top + height, left : left + width]
+
+        swept = views_tvyx.new_empty((len(views_tvyx), *self.parallax_vz2.shape[:2], height, width))
+        for v, shifts in enumerate(self.parallax_vz2.tolist()):
+            for z, (y, x) in enumerate(shifts):
+                row, column = math.floor(y), math.floor(x)
+                upper = torch.lerp(at(v, row, column), at(v, row, column + 1), x - column)
+                lower = torch.lerp(at(v, row + 1, column), at(v, row + 1, column + 1), x - column)
+                torch.lerp(upper, lower, y - row, out=swept[:, v, z])
+        return swept
+
+
+Tile = tuple[int, int, int, int]
+
+
+def tiles_of(shape_yx: tuple[int, int], tile_px: int = TILE_PX) -> list[Tile]:
+    """Parts (first row, first column, row after last, column after last) that cover a frame once; `tile_px` is even."""
+    height, width = shape_yx
+    corners = [(top, left) for top in range(0, height, tile_px) for left in range(0, width, tile_px)]
+    return [(top, left, min(height, top + tile_px), min(width, left + tile_px)) for top, left in corners]
+
+
+def tile_volume(network: CompactVNet, views_tvyx: Tensor, exposure: Exposure, tile: Tile) -> Tensor:
+    """Volumes (T, z, rows, columns) over one tile of large frames; the same as in one piece, in bounded memory."""
+    top, left, bottom, right = tile
+    halo = network.halo_px
+    y0, x0 = max(0, top - halo), max(0, left - halo)
+    volume: Tensor = network(views_tvyx[..., y0 : bottom + halo, x0 : right + halo], exposure)
+    return volume[..., top - y0 : bottom - y0, left - x0 : right - x0]

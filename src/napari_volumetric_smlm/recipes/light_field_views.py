@@ -1,0 +1,79 @@
+"""Light-field frames as one image a view, whatever way they were stored."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..domain.images import RawStack
+from ..domain.instrument import Instrument
+from ..domain.runs import Progress
+from ..domain.volume_plans import ViewsPlan
+from ..engine.deconvolve.ground import dark_level
+from ..errors import PlanError, StackError
+from .photons import check_cameras, frames_and_region, noise_floors, read_photons
+from .split_views import split_views
+
+PIXELS_A_STEP = 4_000_000
+
+
+@dataclass(frozen=True)
+class SummedViews:
+    """Detected photons of several frames together: views (v, y, x), which pixels count, background of each view, read variance.
+
+    instrument : with one camera a view. frames : how many were added.
+    """
+
+    views_vyx: Tensor
+    seen_vyx: Tensor
+    background_v: Tensor
+    read_variance: float
+    instrument: Instrument
+    frames: int
+
+
+def sum_views(stack: RawStack, instrument: Instrument, plan: ViewsPlan) -> Generator[Progress, None, SummedViews]:
+    """Cut the frames into views where they are not cut yet, and add them up.
+
+    Raises
+    ------
+    PlanError
+        If the instrument has one view, or frames and cameras do not fit the stack.
+    StackError
+        If the views differ in size, or a value is not finite.
+    """
+    if len(instrument.views) < 2:
+        raise PlanError(f"the instrument {instrument.name!r} has one view: volumes need the parallax between several")
+    if any(view.region_yx_px is not None for view in instrument.views):
+        stack, instrument = split_views(stack, instrument)
+    check_cameras(stack, instrument)
+    shapes = {tuple(int(n) for n in counts.shape[1:]) for counts in stack.counts_tyx}
+    if len(shapes) > 1:
+        raise StackError(f"the views differ in size: {sorted(shapes)} pixels; cut them alike")
+    # a region is for frames of molecules; here the whole field counts
+    frames, _ = frames_and_region(stack, _Whole(plan.first_frame, plan.last_frame), instrument)
+    floors = noise_floors(stack, instrument, frames)
+    height, width = next(iter(shapes))
+    count = len(instrument.views)
+    total, seen, variance = torch.zeros((count, height, width)), torch.ones((count, height, width)), 0.0
+    step = max(1, PIXELS_A_STEP // (count * height * width))
+    for first in range(frames.start, frames.stop, step):
+        part = range(first, min(first + step, frames.stop))
+        for v, images in enumerate(read_photons(stack, instrument, part, floors)):
+            total[v] += images.photons_tyx.sum(0)
+            seen[v] *= images.seen_tyx.amin(0)
+            variance += float(images.read_variance_yx.mean()) * len(part) / count
+        yield Progress(stage="read", done=part.stop - frames.start, total=len(frames), message=f"Frame {part.stop - 1}")
+    known = plan.background_photons
+    ground = dark_level(total[None])[0].clamp(min=0) if known is None else torch.full((count,), known * len(frames))
+    return SummedViews(total, seen, ground, variance, instrument, len(frames))
+
+
+@dataclass(frozen=True)
+class _Whole:
+    first_frame: int
+    last_frame: int | None
+    region_yx_px: None = None

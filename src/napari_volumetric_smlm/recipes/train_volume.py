@@ -1,0 +1,84 @@
+"""Training of networks that turn light-field views into volumes: the wide-field volume of simulated structures is the target."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..domain.instrument import Instrument
+from ..domain.plans import TrainPlan
+from ..domain.runs import Progress
+from ..engine.simulate.planes import DepthGrid, parallax_px, view_kernels
+from ..engine.training.average import Batch
+from ..engine.training.precision import mixed_precision
+from .volume_frames import DEPTH_STEP_NM, WINDOW_PX, VolumeFrames
+
+TEST_FRAMES = 32
+# a volume's variance in the views' unit below which its errors count no more: an empty frame
+LEAST_VARIANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How long, and how large a network."""
+
+    frames: int
+    batch: int
+    width: int
+    dilations: tuple[int, ...]
+
+
+PRESETS = {
+    "quick": Preset(24_000, 4, 48, (1, 2, 4, 2, 1)),
+    "standard": Preset(120_000, 8, 96, (1, 2, 4, 1, 2, 1)),
+    "full": Preset(500_000, 16, 128, (1, 2, 4, 1, 2, 4, 2, 1)),
+}
+
+
+class VolumeFamily:
+    """What a training of `networks.vnet` needs; see `train.Family`.
+
+    Raises
+    ------
+    PlanError
+        If the instrument's views cannot make volumes.
+    """
+
+    kind = "vnet"
+    ground_px = 0.0  # a constant background is subtracted
+
+    def __init__(self, instrument: Instrument, plan: TrainPlan) -> None:
+        preset = PRESETS[plan.preset]
+        low, high = instrument.depth_range_nm
+        step = (high - low) / (plan.depth_planes - 1) if plan.depth_planes else DEPTH_STEP_NM
+        grid = DepthGrid.of(instrument, step)
+        self.frames = VolumeFrames(instrument, plan, grid)
+        self.frame_count, self.batch = preset.frames, preset.batch
+        shift = parallax_px(view_kernels(instrument, grid, WINDOW_PX))
+        # rounded, so that a card made on another machine is the same
+        self.architecture = {"parallax_px": [[[round(s, 3) for s in at] for at in view] for view in shift.tolist()],
+                             "width": preset.width, "dilations": list(preset.dilations)}  # fmt: skip
+
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Share of a volume's variance that the network's answer misses, mean over the frames."""
+        drawn = self.frames.drawn(batch)
+        with mixed_precision(drawn.views_tvyx.device):
+            answer = network(drawn.views_tvyx, drawn.exposure)
+        true = drawn.volume_tzyx / drawn.exposure.unit_t[:, None, None, None]
+        return {"volume": (((answer.float() - true) ** 2).mean((1, 2, 3)) / (true.var((1, 2, 3)) + LEAST_VARIANCE)).mean()}
+
+    @torch.no_grad()
+    def test(self, network: nn.Module, together: int) -> Generator[Progress, None, dict[str, float]]:
+        """Correlation with the true volume, and the error's share of its variance, on frames of another seed."""
+        correlations, missed = [], []
+        for first in range(0, TEST_FRAMES, together):
+            drawn = self.frames.batch(together, first, test=True)
+            answer = network(drawn.views_tvyx, drawn.exposure) * drawn.exposure.unit_t[:, None, None, None]
+            for found, true in zip(answer.flatten(1), drawn.volume_tzyx.flatten(1), strict=True):
+                correlations.append(float(torch.corrcoef(torch.stack([found, true]))[0, 1]))
+                missed.append(float(((found - true) ** 2).mean() / true.var().clamp(min=1e-12)))
+            yield Progress(stage="test", done=first + together, total=TEST_FRAMES)
+        return {"correlation": sum(correlations) / len(correlations), "missed_variance": sum(missed) / len(missed)}
