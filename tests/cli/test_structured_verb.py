@@ -62,3 +62,9 @@ def test_a_folder_stands_for_its_stacks_but_not_for_earlier_results(raw, tmp_pat
 def test_a_missing_number_is_named(raw, tmp_path, capsys):
     assert main(["structured", "estimate", str(raw), "--quiet", "--emission-nm", "525"]) == 2
     assert "--numerical-aperture: needed" in capsys.readouterr().err
+
+
+def test_an_impossible_lens_is_told_in_words(capsys):
+    code = main(["structured", "simulate", "--numerical-aperture", "1.6", "--emission-nm", "525", "--pixel-nm", "65", "--output", "x.tif"])
+    assert code != 0
+    assert "numerical aperture 1.6 is more than the index of the immersion, 1.518" in capsys.readouterr().err

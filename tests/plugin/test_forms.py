@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QLineEdit
 
 from napari_volumetric_smlm.domain.instrument import Camera, Objective
 from napari_volumetric_smlm.domain.plans import CalibrationPlan, EvaluatePlan, ReconstructPlan, RenderPlan, SimulatePlan
+from napari_volumetric_smlm.domain.structured_plans import Microscope, StructuredPlan
 from napari_volumetric_smlm.errors import PlanError
 from napari_volumetric_smlm.plugin.forms import PlanForm, label_of, write_value
 from napari_volumetric_smlm.plugin.widgets.camera import PRESETS
@@ -48,6 +49,9 @@ PLANS = [
     EvaluatePlan(gate="cylinder", gate_nm=149.99999999999997, dim_below_photons=1e-300),
     RenderPlan(),
     RenderPlan(pixel_nm=7.3, method="ash", dimensions="3d", color_by_depth=True),
+    StructuredPlan(),
+    StructuredPlan(order="zpa", geometry="lattice-1x5", montage="pa", flip_y=True, wiener=1 / 3, attenuation=0.0, last_time=4, reuse=False),
+    Microscope(numerical_aperture=1.2999999999999998, emission_nm=525, pixel_nm=62.6, offset_counts=99.5),
     *PRESETS.values(),
     Objective(numerical_aperture=1.4499999999999997, magnification=98.7, immersion_index=1.518),
 ]

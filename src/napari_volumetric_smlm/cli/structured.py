@@ -8,20 +8,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pydantic
 
 from .. import __version__
 from ..domain.illumination import Illumination, StructuredImages
 from ..domain.images import RawStack, StackNote
 from ..domain.instrument import Instrument
 from ..domain.noun import Noun
-from ..domain.structured_plans import EstimatePlan, StructuredPlan, StructuredSimulatePlan
+from ..domain.structured_plans import EstimatePlan, Microscope, StructuredPlan, StructuredSimulatePlan
 from ..errors import InputError, OutputError, PlanError, StackError
 from ..io.instruments import load_instrument, save_instrument
+from ..io.json_files import explain
 from ..io.otf_files import load_illumination, load_otf, save_illumination
 from ..io.results import write_image, write_png, write_provenance
 from ..io.stacks import open_stack, sniff_stack, write_note
 from .files import check_output, note
-from .options import add_plan, plan_from
+from .options import add_plan, option_of, plan_from
 from .progress import carry_out
 
 NAME = "structured"
@@ -82,16 +84,14 @@ def _instrument(args: argparse.Namespace, stack: RawStack | None) -> Instrument:
     if args.instrument is not None:
         return load_instrument(args.instrument)
     pixel_nm = args.pixel_nm or (stack.pixel_nm if stack is not None else None)
-    given = {"--numerical-aperture": args.numerical_aperture, "--emission-nm": args.emission_nm, "--pixel-nm": pixel_nm}
-    missing = [option for option, value in given.items() if not value]
+    numbers = {"numerical_aperture": args.numerical_aperture, "emission_nm": args.emission_nm, "pixel_nm": pixel_nm}
+    missing = [option_of(name) for name, value in numbers.items() if not value]
     if missing:
         raise PlanError(f"{', '.join(missing)}: needed to know which frequencies the lens passes; state them, or give --instrument")
-    from ..recipes.structured import plain_instrument
-
-    instrument = plain_instrument(args.numerical_aperture, args.emission_nm, float(pixel_nm or 0), args.immersion_index)
-    known = dict(stack.metadata.get("camera", {})) if stack is not None else {}
-    camera = instrument.cameras[0].model_copy(update={k: v for k, v in known.items() if k in ("offset_counts", "saturation_counts")})
-    return instrument.model_copy(update={"cameras": (camera,)})
+    try:
+        return Microscope.model_validate({**numbers, "immersion_index": args.immersion_index}).instrument(stack)
+    except pydantic.ValidationError as problem:
+        raise PlanError(explain(problem, Microscope)) from problem
 
 
 def _open(args: argparse.Namespace, path: Path) -> tuple[RawStack, Instrument]:

@@ -4,15 +4,55 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from .illumination import GEOMETRIES, Geometry
+from .images import RawStack
+from .instrument import Camera, Instrument, Objective
 from .noun import Noun
 from .plans import Device
+
+# what a stack's metadata may know of its camera
+KNOWN_OF_CAMERAS = ("offset_counts", "saturation_counts")
 
 GeometryName = Literal["2d-3x3", "2d-3x5", "2d-5x5", "3d-3x5", "hexagonal-1x7", "lattice-1x3", "lattice-1x5"]
 FrameOrder = Literal["apz", "azp", "paz", "pza", "zap", "zpa"]
 ORDERS: tuple[FrameOrder, ...] = ("apz", "azp", "paz", "pza", "zap", "zpa")
+
+
+class Microscope(Noun):
+    """An ideal lens of which no more is known than what stands on it; the sample has the index of the immersion."""
+
+    numerical_aperture: float = Field(gt=0, le=2, description="Numerical aperture of the objective, as it stands on it.")
+    emission_nm: float = Field(ge=200, le=2000, description="Wavelength of the emitted light (not of the laser).")
+    pixel_nm: PositiveFloat = Field(description="Size of a camera pixel in the sample: that of the chip over the magnification.")
+    immersion_index: float = Field(1.518, ge=1, le=2, description="Refractive index of the immersion (oil 1.518, water 1.33).")
+    offset_counts: float | None = Field(None, description="What the camera writes without light; empty = what the file says, else 0.")
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Microscope:
+        if self.numerical_aperture > self.immersion_index:
+            raise ValueError(
+                f"numerical aperture {self.numerical_aperture:g} is more than the index of the immersion, {self.immersion_index:g}: "
+                "correct one of them"
+            )
+        return self
+
+    def instrument(self, stack: RawStack | None = None) -> Instrument:
+        """The same as an instrument, with the camera that the stack knows of."""
+        known = dict(stack.metadata.get("camera", {})) if stack is not None else {}
+        facts = {name: known[name] for name in KNOWN_OF_CAMERAS if name in known}
+        if self.offset_counts is not None:
+            facts["offset_counts"] = self.offset_counts
+        return Instrument(
+            name=f"NA {self.numerical_aperture:g}",
+            objective=Objective(numerical_aperture=self.numerical_aperture, magnification=100, immersion_index=self.immersion_index),
+            cameras=(Camera(pixel_um=self.pixel_nm * 0.1, **facts),),
+            emission_nm=self.emission_nm,
+            sample_index=self.immersion_index,
+            apodization="none",
+            depth_range_nm=(-500, 500),
+        )
 
 
 class FramesPlan(Noun):
@@ -101,6 +141,7 @@ class StructuredSimulatePlan(Noun):
     frequency: PositiveFloat = Field(0.9, le=1.9, description="Frequency of the finest wave over the cut-off 2 NA / wavelength.")
     angle_rad: float = Field(0.2, description="Direction of the first wave vector in rad, from +x towards +y of the array.")
     modulation: float = Field(0.6, gt=0, le=1, description="Strength of each wave.")
+    otf_damping: float = Field(1.0, gt=0, le=1, description="Loss of contrast at the cut-off beyond the ideal lens; 1 = ideal.")
     step_error_rad: NonNegativeFloat = Field(0.0, description="Random error of the phase steps, standard deviation in rad.")
     bleaching: float = Field(0.0, ge=0, lt=1, description="Share of the light that is lost from the first to the last frame of a time.")
     seed: int = Field(0, ge=0, description="Seed: the same seed gives the same stack.")

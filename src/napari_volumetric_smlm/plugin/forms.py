@@ -162,7 +162,7 @@ class PlanForm(QWidget):
             return check
         if kind.choices:
             combo = QComboBox()
-            combo.addItems(kind.choices)
+            combo.addItems([*(["automatic"] if kind.optional else []), *kind.choices])
             combo.currentIndexChanged.connect(self._on_change)
             return combo
         line = NumberEdit()
@@ -178,7 +178,7 @@ class PlanForm(QWidget):
         if isinstance(editor, QCheckBox):
             editor.setChecked(bool(value))
         elif isinstance(editor, QComboBox):
-            editor.setCurrentText(str(value))
+            editor.setCurrentIndex(0 if value is None else editor.findText(str(value)))
         elif isinstance(editor, QLineEdit):
             shape = getattr(value, "shape", None)
             # a camera's map has one value a pixel: shown, kept, not edited here
@@ -194,7 +194,9 @@ class PlanForm(QWidget):
             if isinstance(editor, QCheckBox):
                 values[name] = editor.isChecked()
             elif isinstance(editor, QComboBox):
-                values[name] = editor.currentText()
+                # by place: a widget may give the first one a better word
+                automatic = self.kinds[name].optional and editor.currentIndex() == 0
+                values[name] = None if automatic else editor.currentText()
             elif isinstance(editor, QLineEdit) and not editor.isReadOnly():
                 kind = self.kinds[name]
                 text = editor.text().strip()

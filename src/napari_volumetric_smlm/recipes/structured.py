@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..domain.illumination import Illumination, RadialOTF, StructuredEstimate, StructuredImages
 from ..domain.images import RawStack
-from ..domain.instrument import Camera, Instrument, Objective
+from ..domain.instrument import Instrument
 from ..domain.runs import Progress
-from ..domain.structured_plans import EstimatePlan, StructuredPlan
+from ..domain.structured_plans import EstimatePlan, Microscope, StructuredPlan
 from ..engine.structured.arrange import possible_orders
 from ..engine.structured.bands import equalized
 from ..engine.structured.compare import optical_section, pseudo_confocal, wide_field
@@ -35,16 +35,10 @@ USUAL_TENTH = (0.62, 0.88)
 
 
 def plain_instrument(numerical_aperture: float, emission_nm: float, pixel_nm: float, immersion_index: float = 1.518) -> Instrument:
-    """An ideal lens of which no more is known than what stands on it; the sample has the index of the immersion."""
-    return Instrument(
-        name=f"NA {numerical_aperture:g}",
-        objective=Objective(numerical_aperture=numerical_aperture, magnification=100, immersion_index=immersion_index),
-        cameras=(Camera(pixel_um=pixel_nm * 0.1),),
-        emission_nm=emission_nm,
-        sample_index=immersion_index,
-        apodization="none",
-        depth_range_nm=(-500, 500),
-    )
+    """The instrument of a `Microscope`."""
+    return Microscope(
+        numerical_aperture=numerical_aperture, emission_nm=emission_nm, pixel_nm=pixel_nm, immersion_index=immersion_index
+    ).instrument()
 
 
 def estimate_patterns(

@@ -37,7 +37,7 @@ def simulate_structured(instrument: Instrument, plan: StructuredSimulatePlan) ->
         raise PlanError(f"geometry {plan.geometry} makes volumes, which are not simulated yet: choose a 2d geometry")
     device = chosen_device(plan.device)
     yield Progress(stage="prepare", message="Placing emitters")
-    optics = Optics(transfer_of(instrument), instrument.pixel_nm() * 1e-3).to(device)
+    optics = Optics(transfer_of(instrument).damped(plan.otf_damping), instrument.pixel_nm() * 1e-3).to(device)
     finest = plan.frequency * optics.transfer.cutoff_per_um
     if finest * optics.pixel_um > FINE / 2:
         raise PlanError(f"a wave of {1000 / finest:.0f} nm is too fine for pixels of {1000 * optics.pixel_um:g} nm: lower the frequency")
