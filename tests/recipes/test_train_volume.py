@@ -94,6 +94,19 @@ def test_a_trained_model_makes_a_volume_of_raw_and_of_cut_frames(model, movie):
     assert [p.done for p in tiles if p.stage == "volume"] == [1, 2, 3, 4]
 
 
+def test_the_published_network_learns_and_makes_volumes_by_the_same_recipes(instrument, movie, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_volume, "PAPER_LEVELS", 2)
+    monkeypatch.setattr(train_volume, "TEST_FRAMES", 3)
+    monkeypatch.setattr(average, "HELD_OUT_FRAMES", 1)
+    plan = PLAN.model_copy(update={"architecture": "vnet_paper", "depth_planes": 4, "frame_count": 6})
+    result = finish(train(instrument, plan))
+    assert (result.card.kind, result.card.frames_seen) == ("vnet_paper", 6)
+    assert np.isfinite(result.curve["volume"]).all()
+    model = write_model_weights(result.weights, result.card.model_dump(mode="json"), tmp_path / "p.safetensors")
+    volume = finish(make_volume(movie.stack, movie.instrument, VolumePlan(model=str(model), device="cpu", tile_px=32)))
+    assert volume.values_zyx.shape == (4, 60, 64)
+
+
 def test_models_and_instruments_that_do_not_fit_are_refused(model, movie, instrument, toy_instrument):
     plan = VolumePlan(model=str(model), device="cpu")
     stack, cut = split_views(movie.stack, movie.instrument)
@@ -109,5 +122,7 @@ def test_models_and_instruments_that_do_not_fit_are_refused(model, movie, instru
         begin(toy_instrument, PLAN)
     with pytest.raises(PlanError, match="needs them cut"):
         begin(movie.instrument, PLAN)
+    with pytest.raises(PlanError, match="a multiple of 64"):
+        begin(instrument, PLAN.model_copy(update={"architecture": "vnet_paper"}))
     with pytest.raises(ValidationError, match="vnet's voxels are the camera's pixels"):
         TrainPlan(architecture="vnet", upsampling=2)

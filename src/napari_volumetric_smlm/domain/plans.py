@@ -148,16 +148,19 @@ class TrainPlan(Noun):
     preset: Literal["quick", "standard", "full"] = Field(
         "quick", description="How long: quick (laptop, about an hour), standard (a night, or minutes on a GPU) or full (GPU)."
     )
-    architecture: Literal["lean", "deepstorm3d", "autods3d", "vnet"] = Field(
+    architecture: Literal["lean", "deepstorm3d", "autods3d", "vnet", "vnet_paper"] = Field(
         "lean",
         description="Ours (lean), or a published network with its own targets and losses, many times slower: DeepSTORM3D, AutoDS3D; "
-        "vnet makes volumes from light-field views.",
+        "vnet makes volumes from light-field views; vnet_paper does as published, with a hundred times the work.",
     )
     upsampling: PositiveInt | None = Field(
         None, description="Voxels per camera pixel along rows and columns: 1, 2 or 4 for autods3d; empty = as published (4; autods3d: 1)."
     )
     depth_planes: PositiveInt | None = Field(
-        None, ge=2, le=512, description="Voxels along z; empty = as published (deepstorm3d: 121, autods3d: 81), or 125 nm apart (vnet)."
+        None,
+        ge=2,
+        le=512,
+        description="Voxels along z; empty = as published (deepstorm3d: 121, autods3d: 81, vnet_paper: 64), or 125 nm apart (vnet).",
     )
     frame_count: PositiveInt | None = Field(None, description="Simulated frames to learn from; empty = what the preset says.")
     frame_px: PositiveInt = Field(80, ge=32, le=512, description="Side of a training frame in pixels.")
@@ -205,9 +208,10 @@ class TrainPlan(Noun):
                         f"{name} is {getattr(self, name)}, but the architecture 'lean' has no voxels: leave {name} out, "
                         "or choose deepstorm3d or autods3d"
                     )
-        elif self.architecture == "vnet":
+        elif self.architecture in ("vnet", "vnet_paper"):
             if self.upsampling is not None:
-                raise ValueError(f"upsampling is {self.upsampling}, but vnet's voxels are the camera's pixels: leave upsampling out")
+                kind = self.architecture
+                raise ValueError(f"upsampling is {self.upsampling}, but {kind}'s voxels are the camera's pixels: leave upsampling out")
         elif self.upsampling is not None and self.upsampling not in UPSAMPLINGS[self.architecture]:
             known = " or ".join(map(str, UPSAMPLINGS[self.architecture]))
             raise ValueError(f"upsampling is {self.upsampling}, but {self.architecture} knows {known} voxels per camera pixel only")

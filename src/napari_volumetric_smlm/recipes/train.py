@@ -24,7 +24,7 @@ from ..engine.training.loop import LESS_MEMORY, Step, Trainer
 from ..errors import EngineError, ModelError, SmlmError, ran_out_of_memory
 from ..io.examples import start_model_path
 from .train_lean import LeanFamily
-from .train_volume import VolumeFamily
+from .train_volume import VOLUME_KINDS, VolumeFamily
 from .train_voxels import VoxelFamily
 from .trained import build, load_network, weights_of
 from .training_checkpoint import Keeper
@@ -102,7 +102,7 @@ def begin(instrument: Instrument, plan: TrainPlan, command: str = "") -> tuple[F
         If the start model does not fit.
     """
     family: Family | VolumeFamily
-    if plan.architecture == "vnet":
+    if plan.architecture in VOLUME_KINDS:
         family = VolumeFamily(instrument, plan)
     else:
         family = LeanFamily(instrument, plan) if plan.architecture == "lean" else VoxelFamily(instrument, plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,9 @@ from ..engine.training.average import Batch
 from ..engine.training.precision import mixed_precision
 from .volume_frames import DEPTH_STEP_NM, WINDOW_PX, VolumeFrames
 
+VOLUME_KINDS = ("vnet", "vnet_paper")
 TEST_FRAMES = 32
+PAPER_PLANES, PAPER_LEVELS, PAPER_BATCH = 64, 7, 3
 # a volume's variance in the views' unit below which its errors count no more: an empty frame
 LEAST_VARIANCE = 1e-2
 
@@ -39,7 +42,7 @@ PRESETS = {
 
 
 class VolumeFamily:
-    """What a training of `networks.vnet` needs; see `train.Family`.
+    """What a training of `networks.vnet` or `networks.published_vnet` needs; see `train.Family`.
 
     Raises
     ------
@@ -47,16 +50,21 @@ class VolumeFamily:
         If the instrument's views cannot make volumes.
     """
 
-    kind = "vnet"
     ground_px = 0.0  # a constant background is subtracted
 
     def __init__(self, instrument: Instrument, plan: TrainPlan) -> None:
-        preset = PRESETS[plan.preset]
+        self.kind: str = plan.architecture
+        preset, paper = PRESETS[plan.preset], plan.architecture == "vnet_paper"
         low, high = instrument.depth_range_nm
-        step = (high - low) / (plan.depth_planes - 1) if plan.depth_planes else DEPTH_STEP_NM
+        planes = plan.depth_planes or (PAPER_PLANES if paper else None)
+        step = (high - low) / (planes - 1) if planes else DEPTH_STEP_NM
         grid = DepthGrid.of(instrument, step)
         self.frames = VolumeFrames(instrument, plan, grid)
-        self.frame_count, self.batch = preset.frames, preset.batch
+        self.frame_count, self.batch = preset.frames, PAPER_BATCH if paper else preset.batch
+        self.architecture: dict[str, Any]
+        if paper:
+            self.architecture = {"views": len(instrument.views), "planes": grid.planes, "levels": PAPER_LEVELS}
+            return
         shift = parallax_px(view_kernels(instrument, grid, WINDOW_PX))
         # rounded, so that a card made on another machine is the same
         self.architecture = {"parallax_px": [[[round(s, 3) for s in at] for at in view] for view in shift.tolist()],

@@ -17,6 +17,7 @@ from ..engine.localize.scene import Patches
 from ..engine.localize.search import Candidates
 from ..engine.networks.localizer import LocalizerNetwork
 from ..engine.networks.published import LARGEST, VoxelNetwork
+from ..engine.networks.published_vnet import PublishedVNet
 from ..engine.networks.units import Units
 from ..engine.networks.vnet import CompactVNet
 from ..engine.networks.voxels import VoxelGrid, VoxelRules, decode_voxels
@@ -87,7 +88,7 @@ def proposer(network: nn.Module, card: ModelCard, table: PsfTable, shape_yx: tup
     ModelError
         If the model makes volumes.
     """
-    if card.kind == "vnet":
+    if card.kind in ("vnet", "vnet_paper"):
         raise ModelError("this model makes volumes, not molecules: reconstruct a volume with it, or leave the model out")
     if card.kind in VOXEL_RULES:
         return VoxelLocalizer(network, card, table)
@@ -125,6 +126,8 @@ def build(card: ModelCard) -> nn.Module:
     """
     shape = card.architecture
     try:
+        if card.kind == "vnet_paper":
+            return PublishedVNet(int(shape["views"]), int(shape["planes"]), int(shape["levels"]))
         dilations = tuple(int(d) for d in shape["dilations"])
         if card.kind == "localizer":
             return LocalizerNetwork(int(shape["channels"]), int(shape["width"]), dilations)
@@ -135,7 +138,7 @@ def build(card: ModelCard) -> nn.Module:
     except KeyError as missing:
         raise ModelError(f"the model's card lacks {missing} of its architecture; copy weights and card together again") from missing
     raise ModelError(
-        f"the model's card says that it is a {card.kind!r}; localizer, vnet, {' and '.join(VOXEL_RULES)} are known: "
+        f"the model's card says that it is a {card.kind!r}; localizer, vnet, vnet_paper, {' and '.join(VOXEL_RULES)} are known: "
         "take another model, or a newer version of the program"
     )
 

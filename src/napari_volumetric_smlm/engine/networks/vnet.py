@@ -68,7 +68,7 @@ class CompactVNet(nn.Module):
     def __init__(self, parallax_vz2: Tensor, width: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
         views, planes = parallax_vz2.shape[:2]
-        self.planes, self.dilations = planes, dilations
+        self.views, self.planes, self.dilations = views, planes, dilations
         # known, not learned: it goes where the network goes, but not into its weights
         self.register_buffer("parallax_vz2", parallax_vz2, persistent=False)
         self.enter = nn.Conv2d(STATISTICS * planes + 4 * views + 1, width, 1)
