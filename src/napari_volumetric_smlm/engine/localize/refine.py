@@ -16,9 +16,9 @@ from .scene import OUTSIDE, Patches, State
 # Largest step of one iteration in nm: beyond it the linear model of the PSF says nothing.
 LARGEST_STEP_NM = (250.0, 150.0, 150.0)
 FEWEST_PHOTONS = 1.0
-# Log-likelihood that the next step may promise for the fit to count as done: a step of a twentieth of a standard error, all parameters
-# together. Where images overlap and steps shrink slowly, what follows after it may add up to a fifth.
-DONE_GAIN = 0.001
+# Log-likelihood that the next step may promise, for a patch and each of its molecules, for the fit to count as done: a step of a twentieth
+# of a standard error for all parameters together. Where images overlap and steps shrink slowly, what follows after it may add up to a fifth.
+DONE_GAIN = (0.001, 0.0005)
 # Below this promise for a patch and each of its molecules the derivatives of the state before serve one more step.
 FOLLOW_GAIN = (2.0, 0.6)
 
@@ -53,14 +53,14 @@ class Refiner(Linearizer):
         # a step that was refused must not be tried again by the next call
         damping = torch.full((len(patches.photons_tvyx),), 1e-3) if here.damping_t is None else here.damping_t
         converged = torch.zeros(len(damping), dtype=torch.bool)
-        followed = False
+        followed, counts = False, torch.bincount(state.patch_m, minlength=len(damping)).cpu()
+        near, done = (first + each * counts for first, each in (FOLLOW_GAIN, DONE_GAIN))
         for k in range(iterations):
             steps, promised = self._steps(here, damping, self._pinned(patches, state, here))
-            converged |= promised < DONE_GAIN
+            converged |= promised < done
             if bool(converged.all()):
                 break
             trial = self._moved(state, steps, converged, patches)
-            near = FOLLOW_GAIN[0] + FOLLOW_GAIN[1] * torch.bincount(state.patch_m, minlength=len(damping)).cpu()
             # the last state is only looked at: whoever goes on from it decides which derivatives are too old
             follow = not anew or k == iterations - 1 or bool((converged | (promised < near)).all())
             there = self.followed(patches, trial, here) if follow else self.linearize(patches, trial, here)
