@@ -9,14 +9,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from ..domain.images import RawStack
 from ..domain.instrument import Camera, Instrument, View
-from ..domain.microlenses import MicrolensArray, Region
+from ..domain.microlenses import MicrolensArray, Point, Region
 from ..domain.runs import Progress
 from ..engine.optics.views import light_field_instrument
 from ..engine.retrieve.lens_centres import LensCentres, centres_from_frame, centres_from_spots
+from ..engine.retrieve.lens_count import check_lens_count
 from ..errors import InstrumentError, StackError
+from ..io.json_files import explain
 from ..io.stacks.crops import CroppedFrames
 
 MEAN_OF_FRAMES = 200  # more of them hardly change where the views are
@@ -55,15 +58,34 @@ def place_views(
         yield Progress(stage="average", done=done + 1, total=len(picked), message=f"Frame {frame}")
     yield Progress(stage="search", message="Looking for the views")
     found = _find(torch.from_numpy(mean), array, instrument.cameras[0].pixel_um, look_for)
-    measured = MicrolensArray.model_validate(array.model_dump() | {"sensor_centres_yx_px": found.as_measured()})
+    placed = put_views(instrument, found.as_measured())
     words = "" if found.edges_seen else "; the edges of the fields are not seen: the field's centre may be elsewhere"
     yield Progress(stage="search", done=1, total=1, message=f"{len(found.yx_px)} views found{words}", numbers={"signal": found.signal})
+    return placed
+
+
+def put_views(instrument: Instrument, centres_yx_px: tuple[Point, ...]) -> Instrument:
+    """Put the instrument's views around measured lens centres (row, column), one a lens in any order.
+
+    Raises
+    ------
+    InstrumentError
+        If there are more or fewer than lenses, one lies outside the frame, views share pixels, or the distances are not the array's.
+    """
+    array = _array(instrument)
+    try:
+        measured = MicrolensArray.model_validate(array.model_dump() | {"sensor_centres_yx_px": centres_yx_px})
+    except ValidationError as problem:
+        raise InstrumentError(f"these lens centres cannot be: {explain(problem, MicrolensArray)}") from problem
     return light_field_instrument(measured, instrument)
 
 
 def _find(mean_yx: torch.Tensor, array: MicrolensArray, camera_pixel_um: float, look_for: str) -> LensCentres:
-    search = centres_from_spots if look_for == "spots" else centres_from_frame
-    return search(mean_yx, array, camera_pixel_um)
+    if look_for == "spots":
+        return centres_from_spots(mean_yx, array, camera_pixel_um)
+    found = centres_from_frame(mean_yx, array, camera_pixel_um)
+    check_lens_count(mean_yx, found.yx_px, array, camera_pixel_um)
+    return found
 
 
 def split_views(stack: RawStack, instrument: Instrument) -> tuple[RawStack, Instrument]:
