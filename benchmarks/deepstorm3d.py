@@ -1,9 +1,10 @@
 """Our molecules beside a trained network's, on the network's own frames: python benchmarks/deepstorm3d.py --data DIR.
 
 DIR has the layout of `../shared/data/peers/deepstorm3d` (see its README): folders high_snr_N and storm_N with frames.tif, truth.csv and
-peer.csv, and the two phase masks. Both tables meet the same scorer: pairs within 150 nm in 3D, as many as possible and then the
-shortest (Hungarian), true molecules too dim for the setting neutral. The interval of the Jaccard index is a bootstrap over frames
-(95 %). Rows run one after the other; seconds a frame is the median over batches.
+peer.csv, and the two phase masks; `more_frames.py` draws more of them (without peer.csv, which may be missing). All tables meet the same
+scorer: pairs within 150 nm in 3D, as many as possible and then the shortest (Hungarian), true molecules too dim for the setting neutral.
+The intervals of the Jaccard index and of RMSE over the peer's are bootstraps over frames (95 %), the same frames drawn for both. Rows run
+one after the other; seconds a frame is the median over batches.
 
 "search" is localization without training, "network" the same fit begun with what our network of the setting finds (`--models`, where
 it is there; made by `train_models.py`), "pursuit" DeepSTORM3D's comparator: molecules fitted and subtracted one by one. No bar is on it.
@@ -56,16 +57,40 @@ def rows_of(data: Path, chosen: list[str] | None, only: list[str]) -> list[tuple
     return rows
 
 
-def interval(truth: Localizations, found: Localizations, plan: EvaluatePlan, frames: int) -> tuple[float, float]:
-    """95 % interval of the Jaccard index when frames are drawn anew."""
-    counts = np.zeros((frames, 2))
+def frame_sums(truth: Localizations, found: Localizations, plan: EvaluatePlan, frames: int) -> NDArray[np.float64]:
+    """Of every frame: pairs, molecules in either table, squared lateral and squared axial errors; (frames, 4)."""
+    sums = np.zeros((frames, 4))
     for t in range(frames):
         one = score(truth.select(truth["frame"] == t), found.select(found["frame"] == t), plan)
-        counts[t] = one.true_positives, one.true_positives + one.false_positives + one.false_negatives
-    draws = np.random.default_rng(0).integers(0, frames, (BOOTSTRAPS, frames))
-    sums = counts[draws].sum(1)
-    low, high = np.quantile(sums[:, 0] / np.maximum(sums[:, 1], 1), [0.025, 0.975])
+        n = one.true_positives
+        squares = [n * (value or 0.0) ** 2 for value in (one.rmse_lateral_nm, one.rmse_axial_nm)]
+        sums[t] = n, n + one.false_positives + one.false_negatives, *squares
+    return sums
+
+
+def drawn_anew(frames: int) -> NDArray[np.int64]:
+    """Frames of every bootstrap draw; the same for all tables of a row, so that they are compared frame by frame."""
+    return np.random.default_rng(0).integers(0, frames, (BOOTSTRAPS, frames))
+
+
+def jaccard_interval(sums: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of the Jaccard index when frames are drawn anew."""
+    drawn = sums[drawn_anew(len(sums))].sum(1)
+    low, high = np.quantile(drawn[:, 0] / np.maximum(drawn[:, 1], 1), [0.025, 0.975])
     return float(low), float(high)
+
+
+def share_intervals(mine: NDArray[np.float64], peer: NDArray[np.float64]) -> dict[str, tuple[float, float]]:
+    """95 % intervals of our lateral and axial RMSE over the peer's, the same frames drawn for both."""
+    draws = drawn_anew(len(mine))
+    ours, theirs = (part[draws].sum(1) for part in (mine, peer))
+    found = {}
+    for side, column in (("lateral", 2), ("axial", 3)):
+        mean = [drawn[:, column] / np.maximum(drawn[:, 0], 1) for drawn in (ours, theirs)]
+        share = np.sqrt(mean[0] / np.maximum(mean[1], 1e-9))
+        low, high = np.quantile(share, [0.025, 0.975])
+        found[side] = float(low), float(high)
+    return found
 
 
 def find(folder: Path, setting: PeerSetting, as_drawn: bool, frames: int, way: dict[str, Any]) -> tuple[Localizations, float]:
@@ -92,15 +117,19 @@ def measure(folder: Path, setting: PeerSetting, as_drawn: bool, most_frames: int
     tables, seconds = {}, {}
     for name, way in ways.items():
         tables[name], seconds[name] = find(folder, setting, as_drawn, frames, way)
-    tables["peer"] = read_table(folder / "peer.csv")
+    if (folder / "peer.csv").is_file():
+        tables["peer"] = read_table(folder / "peer.csv")
     truth = read_table(folder / "truth.csv")
     truth = truth.select(truth["frame"] < frames)
     plan = EvaluatePlan(gate_nm=GATE_NM, dim_below_photons=setting.dim_below_photons)
     scores: dict[str, Any] = {}
+    tables = {name: table.select(table["frame"] < frames) for name, table in tables.items()}
+    sums = {name: frame_sums(truth, table, plan, frames) for name, table in tables.items()}
     for name, table in tables.items():
-        table = table.select(table["frame"] < frames)
-        scores[name] = evaluate(truth, table, plan).model_dump() | {"jaccard_interval": interval(truth, table, plan, frames)}
+        scores[name] = evaluate(truth, table, plan).model_dump() | {"jaccard_interval": jaccard_interval(sums[name])}
         scores[name]["seconds_a_frame"] = seconds.get(name)
+        if name != "peer" and "peer" in sums:
+            scores[name]["rmse_share_intervals"] = share_intervals(sums[name], sums["peer"])
     return {"frames": frames, **scores}
 
 
@@ -109,8 +138,8 @@ def bars(results: dict[str, dict[str, Any]]) -> list[tuple[str, bool]]:
     found = []
     for row_name, row in results.items():
         setting, _, number = row_name.rpartition("_")
-        n, peer = int(number), row["peer"]
-        for who in (who for who in PATHS if who in row):
+        n, peer = int(number), row.get("peer")
+        for who in (who for who in PATHS if who in row and peer is not None):
             mine, name = row[who], f"{row_name}, {who}"
             least = least_jaccard(setting, n, who, peer["jaccard"])
             if least is not None:
@@ -120,6 +149,10 @@ def bars(results: dict[str, dict[str, Any]]) -> list[tuple[str, bool]]:
                 share = mine[f"rmse_{side}_nm"] / peer[f"rmse_{side}_nm"]
                 words = f"{name}: RMSE {side} {mine[f'rmse_{side}_nm']:.1f} nm, {share:.2f} of the peer's, at most {largest}"
                 found.append((words, share <= largest))
+                low, high = mine["rmse_share_intervals"][side]
+                if who == "network":
+                    words = f"{name}: RMSE {side} over the peer's within {low:.2f} to {high:.2f} (paired bootstrap, 95 %), below 1"
+                    found.append((words, high < 1))
             if n == 20 and who == "search":
                 words = f"{name}: {mine['seconds_a_frame']:.2f} s a frame, under {MOST_SECONDS:g}"
                 found.append((words, mine["seconds_a_frame"] < MOST_SECONDS))
@@ -193,7 +226,7 @@ def main() -> int:
         paths: dict[str, dict[str, Any]] = {"search": {}, "network": {"model": str(model)}, "pursuit": {"method": "pursuit"}}
         taken = {who: paths[who] for who in chosen.paths if who != "network" or model.is_file()}
         results[name] = measure(chosen.data / name, setting, not chosen.written_model, chosen.frames, taken)
-        for who in (*taken, "peer"):
+        for who in (w for w in (*taken, "peer") if w in results[name]):
             print(line(name, who, results[name]), flush=True)
     checked = bars(results)
     print()

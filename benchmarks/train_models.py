@@ -1,8 +1,8 @@
-"""Train the networks of `deepstorm3d.py`: python benchmarks/train_models.py SETTING [--preset quick] [--seed 0] [--output DIR].
+"""Train the networks of `deepstorm3d.py` and `real_telomeres.py`: python benchmarks/train_models.py SETTING [--preset quick] [--seed 0].
 
 SETTING is high_snr or storm: the frames are simulated with the optics, photons, background and blur of DeepSTORM3D's two test sets (see
-`instruments_of_peers`); none of the test frames is seen. The mask is read from --data at run time. The model and its card go into --output
-(`benchmarks/models`), with a checkpoint from which the same command goes on.
+`instruments_of_peers`); or telomeres: those of the real frames. None of the test frames is seen. The mask is read from --data at run time.
+The model and its card go into --output (`benchmarks/models`), with a checkpoint from which the same command goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from napari_volumetric_smlm.domain.runs import Progress
 from napari_volumetric_smlm.io.models import card_path, checkpoint_path, write_model_weights
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.train import train
+from real_telomeres import TELOMERES, telomere_instrument
 
 PIXEL_NM = 110.0
 PLANS = {
@@ -30,15 +31,17 @@ PLANS = {
                           blur_nm=(0.0, PIXEL_NM), density_per_um2=(0.01, 0.6)),
     "storm": TrainPlan(photons=(6_000, 12_000), photon_distribution="gamma", background_photons=(0, 5), background_structure="flat",
                        least_photons=4_000, density_per_um2=(0.01, 0.6)),
+    "telomeres": TrainPlan(photons=(3_000, 60_000), background_photons=(300, 1_500), background_structure="gaussian",
+                           blur_nm=(0.0, PIXEL_NM), density_per_um2=(0.01, 0.5)),
 }  # fmt: skip
-NARROWEST_BLUR = {"high_snr": 0.75, "storm": 1.0}
+NARROWEST_BLUR = {"high_snr": 0.75, "storm": 1.0, "telomeres": 0.75}
 
 
 def main() -> int:
     """Train one model."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("setting", choices=list(PLANS))
-    parser.add_argument("--data", type=Path, default=PEERS, help="folder with the phase masks")
+    parser.add_argument("--data", type=Path, help="folder with the phase masks; left out = where they lie in the shared data")
     parser.add_argument("--preset", choices=["quick", "standard", "full"], default="quick")
     parser.add_argument("--frames", type=int, help="simulated frames; left out = what the preset says")
     parser.add_argument("--seed", type=int, default=0)
@@ -48,7 +51,11 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "models")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    instrument = SETTINGS[chosen.setting].instrument(chosen.data, as_drawn=True)
+    instrument = (
+        telomere_instrument(chosen.data or TELOMERES)
+        if chosen.setting == "telomeres"
+        else SETTINGS[chosen.setting].instrument(chosen.data or PEERS, as_drawn=True)
+    )
     view = instrument.views[0]
     instrument = instrument.model_copy(
         update={"views": (view.model_copy(update={"blur_nm": view.blur_nm * NARROWEST_BLUR[chosen.setting]}),)}

@@ -30,7 +30,7 @@ from napari_volumetric_smlm.recipes.train_lean import LeanFamily
 from napari_volumetric_smlm.recipes.trained import weights_of
 
 FOLDER = Path(__file__).resolve().parents[1] / "src" / "napari_volumetric_smlm" / "resources" / "models"
-START, START_FRAMES, FRAMES = "start", 24_000, 12_000
+START, START_FRAMES, FRAMES = "start", 24_000, 8_000
 LIGHT = {"photons": (1_500, 20_000), "background_photons": (5, 80), "background_structure": "perlin"}
 # what a microscope of the kind is used for: the smaller the image of a molecule, the more of them fit into a frame
 PLANS: dict[str, TrainPlan] = {
