@@ -168,6 +168,8 @@ class FakeRecipes:
             photons_vyx=photons,
             model_vyx=photons * 0.5,
             residual_vyx=photons * 0,
+            camera_v=(0,),
+            corner_vyx_px=((top, left),),
         )
 
 

@@ -121,8 +121,10 @@ def test_a_volume_has_three_axes_in_nanometres():
 def test_what_was_found_in_a_region_lies_on_that_region():
     frames = Image(np.zeros((3, 8, 10)), scale=(1, PIXEL_NM, PIXEL_NM))
     part = np.ones((1, 4, 5))
-    explanation = FrameExplanation(frame=1, localizations=table(3, 4), photons_vyx=part, model_vyx=part, residual_vyx=part)
-    for data in lay_explanation(explanation, [frames], PIXEL_NM, (2, 3)):
+    explanation = FrameExplanation(
+        frame=1, localizations=table(3, 4), photons_vyx=part, model_vyx=part, residual_vyx=part, camera_v=(0,), corner_vyx_px=((2, 3),)
+    )
+    for data in lay_explanation(explanation, [frames], PIXEL_NM):
         np.testing.assert_allclose(made(data).data_to_world((0, 0)), frames.data_to_world((0, 2, 3))[1:])
 
 

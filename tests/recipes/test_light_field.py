@@ -14,7 +14,7 @@ from napari_volumetric_smlm.errors import PlanError
 from napari_volumetric_smlm.io.examples import load_example
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.photons import frames_and_region, noise_floors, read_photons
-from napari_volumetric_smlm.recipes.reconstruct import reconstruct
+from napari_volumetric_smlm.recipes.reconstruct import explain_frame, reconstruct
 from napari_volumetric_smlm.recipes.simulate import simulate
 from napari_volumetric_smlm.recipes.split_views import cut_instrument, split_views
 
@@ -80,6 +80,17 @@ def test_cut_views_give_the_same_molecules_as_the_raw_frame(small, movie, table)
     order, same = (np.lexsort((t["x_nm"], t["frame"])) for t in (cut, table))
     apart = np.abs((cut.position_zyx_nm + corner)[order] - table.position_zyx_nm[same])
     assert (apart < 0.5 * table.sigma_zyx_nm[same]).all()
+
+
+def test_what_explains_a_raw_frame_lies_where_each_view_is(small, movie):
+    explained = finish(explain_frame(movie.stack, small, PLAN, 1))
+    assert explained.camera_v == (0, 0, 0)
+    assert explained.corner_vyx_px == tuple(view.region_yx_px[:2] for view in small.views)
+    frame = (np.asarray(movie.stack.counts_tyx[0][1]) - 100.0) * small.cameras[0].gain_e_per_count
+    for photons, model, (top, left) in zip(explained.photons_vyx, explained.model_vyx, explained.corner_vyx_px, strict=True):
+        part = frame[top : top + photons.shape[0], left : left + photons.shape[1]]
+        assert np.abs(part - photons).max() < 1e-3
+        assert np.corrcoef(part.ravel(), model.ravel())[0, 1] > 0.8
 
 
 def test_a_view_is_blind_to_the_light_of_another_one(small, movie):

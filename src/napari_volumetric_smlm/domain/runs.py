@@ -69,13 +69,18 @@ class Reconstruction(Noun):
 
 
 class FrameExplanation(Noun):
-    """One frame beside what was found in it: camera counts turned to photons, the model's mean and the residual in sigmas."""
+    """One frame beside what was found in it: camera counts turned to photons, the model's mean and the residual in sigmas.
+
+    camera_v, corner_vyx_px : camera of each view, and where the first pixel of its pictures lies on that camera's frames.
+    """
 
     frame: int
     localizations: Localizations
     photons_vyx: Array
     model_vyx: Array
     residual_vyx: Array
+    camera_v: tuple[int, ...]
+    corner_vyx_px: tuple[tuple[int, int], ...]
 
 
 class Simulation(Noun):

@@ -193,18 +193,14 @@ def lay_picture(
     return values[0], {**options, **place_grid(frames, pixel_nm, picture.voxel_zyx_nm[1:], picture.origin_zyx_nm[1:])}, "image"
 
 
-def lay_explanation(
-    explanation: FrameExplanation, frames: list[Any], pixel_nm: float, corner_yx_px: tuple[int, int] = (0, 0)
-) -> list[LayerData]:
-    """Show one frame's model mean ("what was found") and its residual in sigmas, over the layer of each camera.
-
-    corner_yx_px : first row and column of the region that was explained.
-    """
+def lay_explanation(explanation: FrameExplanation, frames: list[Any], pixel_nm: float) -> list[LayerData]:
+    """Show one frame's model mean ("what was found") and its residual in sigmas, each view where its camera's layer shows it."""
     shown = []
     for view, (model, residual) in enumerate(zip(explanation.model_vyx, explanation.residual_vyx, strict=True)):
-        layer = frames[min(view, len(frames) - 1)] if frames else None
+        camera = explanation.camera_v[view]
+        layer = frames[min(camera, len(frames) - 1)] if frames else None
         more = f" · view {view + 1}" if len(explanation.model_vyx) > 1 else ""
-        placed = place_pixels(layer, pixel_nm, corner_yx_px)
+        placed = place_pixels(layer, pixel_nm, explanation.corner_vyx_px[view])
         limits = contrast_of(explanation.photons_vyx[view : view + 1])
         looks: dict[str, dict[str, Any]] = {
             FOUND: {

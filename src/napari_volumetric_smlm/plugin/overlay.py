@@ -126,11 +126,11 @@ class Overlay(QObject):
             layer.contrast_limits = picture_contrast(values)
             layer.refresh()
 
-    def show_preview(self, explanation: FrameExplanation, corner_yx_px: tuple[int, int] = (0, 0)) -> None:
+    def show_preview(self, explanation: FrameExplanation) -> None:
         """Show what one frame explains: molecules, model and residual; visibility stays as the user set it."""
         self._preview = (explanation.frame, explanation.localizations)
         self.prepare()
-        for data, options, kind in lay_explanation(explanation, self.frames, self.pixel_nm, corner_yx_px):
+        for data, options, kind in lay_explanation(explanation, self.frames, self.pixel_nm):
             there = [layer for layer in self.layers(options["metadata"]["napari-volumetric-smlm"]["role"]) if layer.name == options["name"]]
             placed = {name: options[name] for name in ("scale", "translate", "affine") if name in options}
             if there and there[-1].data.shape == data.shape:

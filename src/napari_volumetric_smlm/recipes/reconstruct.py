@@ -188,7 +188,27 @@ def explain_frame(
     for v, view in enumerate(instrument.views):
         pictures[:2, v] *= instrument.cameras[view.camera].excess_noise
     photons, model, residual = (p.numpy() for p in pictures)
-    return FrameExplanation(frame=frame, localizations=_table(job, columns), photons_vyx=photons, model_vyx=model, residual_vyx=residual)
+    return FrameExplanation(
+        frame=frame,
+        localizations=_table(job, columns),
+        photons_vyx=photons,
+        model_vyx=model,
+        residual_vyx=residual,
+        camera_v=tuple(view.camera for view in instrument.views),
+        corner_vyx_px=_corners(instrument, job.fit.region),
+    )
+
+
+def _corners(instrument: Instrument, region_yx_px: tuple[int, int, int, int]) -> tuple[tuple[int, int], ...]:
+    """Where the first view's region lies on the frames of every view's camera: where its affine puts the middle, to the nearest pixel."""
+    corner = np.array(region_yx_px[:2]) * instrument.pixel_nm()
+    middle = (np.array(region_yx_px[2:]) * instrument.pixel_nm() - corner) / 2
+    corners = []
+    for v, view in enumerate(instrument.views):
+        affine = np.array(view.affine_yx)
+        row, column = np.rint((affine[:, :2] @ (corner + middle) + affine[:, 2] - middle) / instrument.pixel_nm(v)).astype(int)
+        corners.append((int(row), int(column)))
+    return tuple(corners)
 
 
 def prepare(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) -> Job:

@@ -63,7 +63,7 @@ class PreviewBox(QWidget):
         except SmlmError:
             return None
         frame, chosen = self.overlay.frame, preferences()
-        return plan.region_yx_px, lambda: explain_job(stack, instrument, plan, frame, chosen)
+        return frame, lambda: explain_job(stack, instrument, plan, frame, chosen)
 
     def _on_switch(self, switched_on: bool) -> None:
         self.preview.enable(switched_on)
@@ -74,8 +74,8 @@ class PreviewBox(QWidget):
     def _on_frame(self, frame: int) -> None:
         self.preview.ask()
 
-    def _on_arrived(self, region: tuple[int, ...] | None, explanation: Any) -> None:
-        self.overlay.show_preview(explanation, (region[0], region[1]) if region is not None else (0, 0))
+    def _on_arrived(self, frame: int, explanation: Any) -> None:
+        self.overlay.show_preview(explanation)
         if self.views.role == PICTURE:
             self.views.choose(FRAMES)
         else:
