@@ -1,6 +1,6 @@
 """Make the sample data of resources/samples: python docs/make_samples.py [FOLDER].
 
-Simulated, each with the truth in a table. The two Tetrapod stacks come from one microscope with aberrations that its design
+Simulated, movies of molecules with the truth in a table. The two Tetrapod stacks come from one microscope with aberrations that its design
 (resources/instruments/tetrapod.json) does not have: beads to calibrate it, frames to reconstruct.
 """
 
@@ -15,8 +15,11 @@ import torch
 
 from napari_volumetric_smlm.domain.images import StackNote
 from napari_volumetric_smlm.domain.instrument import Instrument
+from napari_volumetric_smlm.domain.microlenses import MicrolensArray
 from napari_volumetric_smlm.domain.plans import SimulatePlan
 from napari_volumetric_smlm.domain.runs import Simulation
+from napari_volumetric_smlm.domain.structured_plans import Microscope, StructuredSimulatePlan
+from napari_volumetric_smlm.engine.optics.views import light_field_instrument
 from napari_volumetric_smlm.engine.simulate.beads import scan_beads
 from napari_volumetric_smlm.engine.simulate.camera import expose
 from napari_volumetric_smlm.io.instruments import load_instrument, save_instrument
@@ -24,12 +27,20 @@ from napari_volumetric_smlm.io.stacks import write_note
 from napari_volumetric_smlm.io.tables import write_table
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.simulate import simulate
+from napari_volumetric_smlm.recipes.structured_simulation import simulate_structured
 
 RESOURCES = Path(__file__).resolve().parents[1] / "src" / "napari_volumetric_smlm" / "resources"
 
 # What is wrong with the real Tetrapod microscope: astigmatism, coma, trefoil and spherical aberration (rad), and a little blur.
 ABERRATIONS = {5: 0.25, 7: -0.30, 8: 0.20, 9: 0.20, 10: -0.15, 11: 0.35, 14: -0.15, 16: 0.10}
 BLUR_NM = 45.0
+
+# What takes the structured-illumination sample: an oil lens with the losses of real ones, TIRF patterns of 3 directions x 3 phases.
+STRUCTURED = Microscope(numerical_aperture=1.49, emission_nm=525, pixel_nm=62, offset_counts=100)
+
+# The light-field sample's array: the three lenses of resources/instruments/light_field_3.json, all lengths times this, so that each lens
+# sees the same part of the pupil and a raw frame is small. Its middle is not the frame's.
+SMALLER, FIELD_BACKGROUND, LENSES_YX_PX = 0.3, 6.0, ((199.904, 145.0), (70.0, 70.0), (70.0, 220.0))
 
 BEAD_SLICES, BEAD_STEP_NM, BEAD_SHAPE_PX = 41, 100.0, (81, 81)
 BEAD_PHOTONS, BEAD_BACKGROUND, BEAD_DIAMETER_NM = 60_000.0, 15.0, 100.0
@@ -77,6 +88,74 @@ def make_samples(folder: Path) -> None:
     biplane = plan.model_copy(update={"structure": "shells", "photons": (3000.0, 10000.0), "density_per_um2": 0.10, "seed": 9})
     instrument = load_instrument(RESOURCES / "instruments" / "biplane.json")
     _write_movie(folder, "biplane", finish(simulate(instrument, biplane)), "../instruments/biplane.json")
+
+    smaller = light_field_microscope()
+    save_instrument(smaller, folder / "light_field_microscope.json")
+    _write_movie(folder, "light_field", light_field_movie(smaller), "light_field_microscope.json")
+
+    microscope = structured_microscope()
+    save_instrument(microscope, folder / "structured_microscope.json")
+    raw = finish(simulate_structured(microscope, structured_plan())).stack
+    note = StackNote(kind="structured", pixel_nm=STRUCTURED.pixel_nm, instrument="structured_microscope.json")
+    _write(folder / "structured.tif", raw.counts_tyx[0], note)
+
+
+def structured_microscope() -> Instrument:
+    """Return the microscope that took the structured-illumination stack."""
+    instrument = STRUCTURED.instrument()
+    camera = instrument.cameras[0].model_copy(update={"gain_e_per_count": 2.0, "read_noise_e": 1.5, "saturation_counts": 65535.0})
+    return instrument.model_copy(update={"name": "Structured illumination sample microscope", "cameras": (camera,)})
+
+
+def structured_plan() -> StructuredSimulatePlan:
+    """Return what the structured-illumination stack holds: crossing filaments and a weak haze."""
+    return StructuredSimulatePlan(
+        photons=250,
+        background_photons=12,
+        emitter_density_per_um2=500,
+        otf_damping=0.3,
+        modulation=0.7,
+        bleaching=0.05,
+        seed=3,
+        device="cpu",
+    )
+
+
+def light_field_microscope() -> Instrument:
+    """Return the microscope that took the light-field movie."""
+    shipped = load_instrument(RESOURCES / "instruments" / "light_field_3.json")
+    array = shipped.microlenses.model_dump()
+    lengths = {name: round(array[name] * SMALLER, 6) for name in ("pitch_mm", "focal_length_mm", "fourier_lens_mm")}
+    place = {"frame_yx_px": (270, 290), "sensor_centres_yx_px": LENSES_YX_PX, "field_yx_px": (128, 128)}
+    smaller = light_field_instrument(MicrolensArray.model_validate(array | lengths | place), shipped)
+    return smaller.model_copy(update={"name": "Fourier light field, three small lenses (sample)"})
+
+
+def light_field_movie(instrument: Instrument) -> Simulation:
+    """Return filaments seen through three lenses; the background ends at the edges of the fields, as a field stop makes it."""
+    plan = SimulatePlan(
+        frame_count=20,
+        shape_yx_px=instrument.microlenses.frame_yx_px,
+        density_per_um2=0.03,
+        border_px=12,
+        photons=(4000, 12000),
+        background_photons=(0, 0),
+        structure="filaments",
+        seed=10,
+        device="cpu",
+    )
+    dark = finish(simulate(instrument, plan))
+    (camera,) = instrument.cameras
+    lit = np.zeros(plan.shape_yx_px)
+    for view in instrument.views:
+        top, left, bottom, right = view.region_yx_px
+        lit[top:bottom, left:right] = FIELD_BACKGROUND * camera.quantum_efficiency
+    # a sum of two Poisson numbers is one
+    electrons = np.random.default_rng(10).poisson(lit, (plan.frame_count, *plan.shape_yx_px))
+    counts = dark.stack.counts_tyx[0] + np.rint(electrons / camera.gain_e_per_count).astype(np.uint16)
+    background = np.full(len(dark.truth), FIELD_BACKGROUND * camera.quantum_efficiency)
+    truth = dark.truth.model_copy(update={"columns": {**dark.truth.columns, "background_photons": background}})
+    return dark.model_copy(update={"stack": dark.stack.model_copy(update={"counts_tyx": (counts,)}), "truth": truth})
 
 
 def _write_movie(folder: Path, name: str, simulation: Simulation, instrument: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_volumetric_smlm.engine.optics.views import light_field_numbers
 from napari_volumetric_smlm.errors import StackError
 from napari_volumetric_smlm.io.samples import SAMPLES, open_sample, sample_instrument, sample_path, sample_paths, sample_truth
 
@@ -19,7 +20,7 @@ MOVIES = [name for name, sample in SAMPLES.items() if sample.truth]
 
 def test_the_samples_are_small_and_each_has_a_sentence():
     folder = sample_path("tetrapod").parent
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 3 * 2**20
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 4 * 2**20
     listed = {file for sample in SAMPLES.values() for file in sample.files}
     assert listed == {path.name for path in folder.glob("*.tif")}
     assert all(len(sample.sentence) > 30 for sample in SAMPLES.values())
@@ -28,7 +29,7 @@ def test_the_samples_are_small_and_each_has_a_sentence():
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_opens_with_its_kind_and_without_a_warning(name):
     stack, instrument = open_sample(name), sample_instrument(name)
-    assert stack.kind == ("beads" if name.endswith("beads") else "frames")
+    assert stack.kind == {"tetrapod_beads": "beads", "structured": "structured"}.get(name, "frames")
     assert stack.warnings == ()
     assert stack.pixel_nm == pytest.approx(instrument.pixel_nm())
     assert len(stack.counts_tyx) == len(instrument.cameras) == len(sample_paths(name))
@@ -54,7 +55,11 @@ def test_light_lies_where_the_truth_says(name):
     assert truth.z_reference == instrument.z_reference
     frames = np.asarray(stack.counts_tyx[0][:]).astype(float)
     excess = frames - np.median(frames, axis=(1, 2), keepdims=True)
-    rows, columns = np.rint(truth.position_zyx_nm[:, 1:] / stack.pixel_nm).astype(int).T
+    places = truth.position_zyx_nm[:, 1:]
+    if instrument.microlenses is not None:
+        # through a lens beside the axis, depth moves the image
+        places = places + truth["z_nm"][:, None] * np.array(light_field_numbers(instrument).slope_yx_v[0])
+    rows, columns = np.rint(places / stack.pixel_nm).astype(int).T
     bright = truth["photons"] > 3000
     assert bright.sum() > 40
     around = [
@@ -83,6 +88,18 @@ def test_the_tetrapod_microscope_is_its_design_with_aberrations():
 def test_the_committed_script_makes_the_shipped_microscope():
     script = runpy.run_path(str(SOURCE.parent / "docs" / "make_samples.py"))
     assert script["real_tetrapod"]() == sample_instrument("tetrapod")
+
+
+def test_the_committed_script_describes_the_shipped_stack_of_structured_illumination():
+    script = runpy.run_path(str(SOURCE.parent / "docs" / "make_samples.py"))
+    assert script["structured_microscope"]() == sample_instrument("structured")
+    stack = open_sample("structured")
+    assert stack.counts_tyx[0].shape == (9, *script["structured_plan"]().shape_yx_px)
+
+
+def test_the_committed_script_makes_the_shipped_light_field():
+    script = runpy.run_path(str(SOURCE.parent / "docs" / "make_samples.py"))
+    assert script["light_field_microscope"]() == sample_instrument("light_field")
 
 
 def test_an_unknown_sample_is_explained():

@@ -23,8 +23,21 @@ def test_nothing_of_the_manifest_is_dropped(manifest):
     contributions = manifest.contributions
     assert len(contributions.readers) == 2
     assert len(contributions.writers) == 9
-    assert [widget.display_name for widget in contributions.widgets] == ["Instrument and calibration", "Train", "Reconstruct"]
-    assert [sample.key for sample in contributions.sample_data] == ["astigmatic", "tetrapod", "biplane", "tetrapod_beads", "molecules"]
+    assert [widget.display_name for widget in contributions.widgets] == [
+        "Instrument and calibration",
+        "Train",
+        "Reconstruct",
+        "Structured illumination",
+    ]
+    assert [sample.key for sample in contributions.sample_data] == [
+        "astigmatic",
+        "tetrapod",
+        "biplane",
+        "light_field",
+        "tetrapod_beads",
+        "structured",
+        "molecules",
+    ]
     assert set(contributions.menus) == {"napari/file/io_utilities", "napari/layers/visualize", "napari/layers/data"}
     assert set(contributions.configurations) == {"compute", "display", "results"}
 
@@ -39,6 +52,13 @@ def test_every_command_leads_to_something_callable(manifest):
 
     for command in manifest.contributions.commands:
         assert callable(CommandHandler(command.id, python_name=command.python_name).resolve()), command.id
+
+
+def test_no_sample_takes_the_name_of_a_command(manifest):
+    # napari registers both under one name, and the plugin is lost at the second
+    contributions = manifest.contributions
+    commands = {command.id for command in contributions.commands}
+    assert {f"{NAME}.{sample.key}" for sample in contributions.sample_data} & commands == set()
 
 
 def test_every_writable_format_has_a_writer(manifest):
@@ -99,7 +119,7 @@ def test_readers_writers_and_samples_load_without_torch_napari_or_qt_and_quickly
     assert best < 0.2
 
 
-@pytest.mark.parametrize("name", ["astigmatic", "tetrapod", "tetrapod_beads", "biplane", "molecules"])
+@pytest.mark.parametrize("name", ["astigmatic", "tetrapod", "tetrapod_beads", "biplane", "light_field", "structured", "molecules"])
 def test_sample_data_open_offline_with_their_instrument(name):
     from napari.layers import Layer
 
@@ -110,5 +130,6 @@ def test_sample_data_open_offline_with_their_instrument(name):
     assert len(layers) == (2 if name in ("biplane", "molecules") else 1)
     if name != "molecules":
         assert noun_of(layers[0], "instrument") is not None
-        assert noun_of(layers[0], "stack").kind == ("beads" if name == "tetrapod_beads" else "frames")
+        kinds = {"tetrapod_beads": "beads", "structured": "structured"}
+        assert noun_of(layers[0], "stack").kind == kinds.get(name, "frames")
         assert noun_of(layers[0], "stack").pixel_nm is not None

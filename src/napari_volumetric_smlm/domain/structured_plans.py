@@ -38,6 +38,16 @@ class Microscope(Noun):
             )
         return self
 
+    @classmethod
+    def of(cls, instrument: Instrument) -> Microscope:
+        """What an instrument has of these numbers; its camera's offset stays with it."""
+        return cls(
+            numerical_aperture=instrument.objective.numerical_aperture,
+            emission_nm=instrument.emission_nm,
+            pixel_nm=instrument.pixel_nm(),
+            immersion_index=instrument.objective.immersion_index,
+        )
+
     def instrument(self, stack: RawStack | None = None) -> Instrument:
         """The same as an instrument, with the camera that the stack knows of."""
         known = dict(stack.metadata.get("camera", {})) if stack is not None else {}

@@ -52,6 +52,17 @@ SAMPLES: dict[str, Sample] = {
         "../instruments/biplane.json",
         "biplane_truth.csv",
     ),
+    "light_field": Sample(
+        "Fourier light-field movie through three lenses: filaments over 4 um of depth, about 14 molecules a frame",
+        ("light_field.tif",),
+        "light_field_microscope.json",
+        "light_field_truth.csv",
+    ),
+    "structured": Sample(
+        "Raw frames of structured illumination: filaments under stripes in 3 directions x 3 phases, to find the patterns and reconstruct",
+        ("structured.tif",),
+        "structured_microscope.json",
+    ),
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from .layers import noun_of
 
 RECONSTRUCT, CALIBRATE, TRAIN = "Reconstruct", "Instrument and calibration", "Train"
+STRUCTURED = "Structured illumination"
 DISPLAY_NAME = "Volumetric SMLM"
 
 
@@ -28,7 +29,13 @@ def _train() -> Any:
     return TrainWidget
 
 
-WIDGETS = {RECONSTRUCT: _reconstruct, CALIBRATE: _calibrate, TRAIN: _train}
+def _structured() -> Any:
+    from .widgets.structured import StructuredWidget
+
+    return StructuredWidget
+
+
+WIDGETS = {STRUCTURED: _structured, RECONSTRUCT: _reconstruct, CALIBRATE: _calibrate, TRAIN: _train}
 
 
 def open_widget(viewer: Any, name: str = RECONSTRUCT) -> Any:

@@ -11,6 +11,7 @@ from ..domain.images import RawStack
 from ..domain.instrument import Instrument
 from ..domain.noun import Noun
 from ..domain.plans import CalibrationPlan, ReconstructPlan, TrainPlan
+from ..domain.structured_plans import StructuredPlan
 from ..errors import OutputError
 from ..io.instruments import save_instrument
 from .forms import write_value
@@ -124,9 +125,30 @@ def train_in_python(paths: list[str], instrument: Path, plan: TrainPlan, output:
     )
 
 
+def structured_in_python(paths: list[str], instrument: Path, plan: StructuredPlan, output: str = "sharp.tif") -> str:
+    """Return a script that does what the button of structured illumination did and writes the image."""
+    return "\n".join(
+        [
+            "from napari_volumetric_smlm.domain.structured_plans import StructuredPlan",
+            "from napari_volumetric_smlm.io.instruments import load_instrument",
+            "from napari_volumetric_smlm.io.results import write_image",
+            "from napari_volumetric_smlm.io.stacks import open_stack",
+            "from napari_volumetric_smlm.recipes import finish",
+            "from napari_volumetric_smlm.recipes.structured import reconstruct_structured",
+            "",
+            f"stack = open_stack({paths!r}, kind='structured')",
+            f"instrument = load_instrument({str(instrument)!r})",
+            f"plan = {spell_plan(plan)}",
+            "result = finish(reconstruct_structured(stack, instrument, plan))",
+            f"write_image(result.images_tyx, {output!r}, (1.0, result.pixel_nm, result.pixel_nm), axes='TYX')",
+            "",
+        ]
+    )
+
+
 def on_command_line(verb: str, paths: list[str], instrument: Path, plan: Noun, output: str) -> str:
     """Return the command that does the same."""
-    words = ["vsmlm", verb, *paths, "--instrument", str(instrument)]
+    words = ["vsmlm", *verb.split(), *paths, "--instrument", str(instrument)]
     for name, value in changed_fields(plan).items():
         words += spell_option(name, value)
     return " ".join(shlex.quote(word) for word in [*words, "--output", output])

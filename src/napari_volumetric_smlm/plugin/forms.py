@@ -33,7 +33,7 @@ def label_of(name: str) -> str:
     unit = UNITS.get(words[-1]) if len(words) > 1 and words[-1] not in UNITS_THAT_ARE_NOUNS else None
     words = words[:-1] if unit else words
     if unit and words[-1] == "per":
-        words = words[:-1]
+        words, unit = words[:-1], "per " + unit.removeprefix("per ")
     # the axes of a pair or a box are told in the tooltip
     words = [word for word in words if word not in ("yx", "zyx")] or words
     text = " ".join(words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import Signal
 
 from ..domain.images import DepthPicture, Volume
 from ..domain.molecules import Localizations
@@ -20,13 +20,13 @@ from .layers import (
     lay_explanation,
     lay_molecules,
     lay_picture,
-    role_of,
 )
+from .own_layers import OwnLayers
 from .session import Session
 from .world import picture_contrast
 
 
-class Overlay(QObject):
+class Overlay(OwnLayers):
     """Keeps our layers in step with the frame slider. A layer that the user deletes is made anew only by the next result.
 
     pixel_nm : camera pixel of the instrument in use; the table's nanometres are laid over the frames with it.
@@ -38,9 +38,7 @@ class Overlay(QObject):
     points_selected = Signal(object)
 
     def __init__(self, session: Session) -> None:
-        super().__init__()
-        self.session = session
-        self.frames: list[Any] = []
+        super().__init__(session)
         self.pixel_nm = 100.0
         self.depth_range_nm = (0.0, 1000.0)
         self.frame = 0
@@ -70,22 +68,6 @@ class Overlay(QObject):
                 for layer in self.layers(role):
                     self.session.viewer.layers.remove(layer)
         self._on_step()
-
-    def layers(self, role: str) -> list[Any]:
-        """Return our layers of one role that are in the viewer now."""
-        viewer = self.session.viewer
-        return [] if viewer is None else [layer for layer in viewer.layers if role_of(layer) == role]
-
-    def current_frame(self) -> int:
-        """Return the frame that the slider stands on."""
-        if not self.frames or self.session.viewer is None:
-            return 0
-        layer = self.frames[0]
-        if layer.ndim < 3:
-            return 0
-        point = np.asarray(self.session.viewer.dims.point)
-        place = layer.world_to_data(point[-layer.ndim :] if len(point) >= layer.ndim else np.zeros(layer.ndim))
-        return int(np.clip(round(float(place[-3])), 0, layer.data.shape[0] - 1))
 
     def prepare(self) -> None:
         """Make the layer of circles, so that streaming results need not wait for it."""
@@ -159,11 +141,6 @@ class Overlay(QObject):
             # pictures cover the frames; only who asks for the frames gets them shown
             layer.visible = layer.visible or role == FRAMES
 
-    def remove(self, layer: Any) -> None:
-        """Remove a layer of ours, if the user has not done so."""
-        if self.session.viewer is not None and layer in self.session.viewer.layers:
-            self.session.viewer.layers.remove(layer)
-
     def jump(self, molecule: dict[str, float]) -> None:
         """Move slider and camera to a molecule."""
         viewer = self.session.viewer
@@ -189,17 +166,6 @@ class Overlay(QObject):
         circles = self.layers(MOLECULES)
         if circles:
             layers.move(layers.index(layer), layers.index(circles[-1]))
-
-    def _add(self, data: Any) -> Any:
-        from napari.layers import Layer
-
-        viewer = self.session.viewer
-        active = viewer.layers.selection.active
-        added = viewer.layers.append(Layer.create(*data)) or viewer.layers[-1]
-        # a new layer must not take the selection away from what the user works on
-        if active is not None and active in viewer.layers:
-            viewer.layers.selection.active = active
-        return added
 
     def _on_step(self, event: Any = None) -> None:
         frame = self.current_frame()

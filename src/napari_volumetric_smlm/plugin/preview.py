@@ -15,7 +15,7 @@ DEBOUNCE_MS = 200
 class Preview(QObject):
     """Starts the newest wish a short time after the last change; older ones are stopped, and dropped if they end too late.
 
-    wish : returns (context, begin) for what should be shown now, or None when it cannot be.
+    wish : returns (context, begin) for what should be shown now, or None when it cannot be. pause_ms : how long to wait for more changes.
     arrived : the context of the wish and what the recipe returned.
     """
 
@@ -23,7 +23,9 @@ class Preview(QObject):
     failed = Signal(object)
     busy_changed = Signal(bool)
 
-    def __init__(self, wish: Callable[[], tuple[Any, Callable[[], Recipe]] | None], parent: QObject | None = None) -> None:
+    def __init__(
+        self, wish: Callable[[], tuple[Any, Callable[[], Recipe]] | None], parent: QObject | None = None, pause_ms: int = DEBOUNCE_MS
+    ) -> None:
         super().__init__(parent)
         self.wish = wish
         self.enabled = False
@@ -33,7 +35,7 @@ class Preview(QObject):
         self._running: tuple[int, Any] = (0, None)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(DEBOUNCE_MS)
+        self._timer.setInterval(pause_ms)
         self._timer.timeout.connect(self._begin)
         self.job.ended.connect(self._on_end)
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from ..io import examples
 from ..io.samples import open_sample, sample_instrument, sample_truth
-from .actions import CALIBRATE, RECONSTRUCT, open_widget
+from .actions import CALIBRATE, RECONSTRUCT, STRUCTURED, open_widget
 from .layers import LayerData, lay_stack, lay_table
 
 Hook = Callable[[], list[LayerData]]
+# by the kind of a stack; molecules otherwise
+WIDGET_FOR = {"beads": CALIBRATE, "structured": STRUCTURED}
 
 
 def example_instruments() -> dict[str, Path]:
@@ -22,7 +24,7 @@ def example_instruments() -> dict[str, Path]:
 def _stack_hook(name: str) -> Hook:
     def open_layers() -> list[LayerData]:
         stack = open_sample(name)
-        _open_widget_soon(CALIBRATE if stack.kind == "beads" else RECONSTRUCT)
+        _open_widget_soon(WIDGET_FOR.get(stack.kind or "", RECONSTRUCT))
         return lay_stack(stack, sample_instrument(name))
 
     open_layers.__doc__ = f"Open the sample {name} and the widget to work on it."
@@ -33,6 +35,8 @@ open_tetrapod = _stack_hook("tetrapod")
 open_tetrapod_beads = _stack_hook("tetrapod_beads")
 open_astigmatic = _stack_hook("astigmatic")
 open_biplane = _stack_hook("biplane")
+open_light_field = _stack_hook("light_field")
+open_structured = _stack_hook("structured")
 
 
 def open_molecules() -> list[LayerData]:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from ..errors import StackError
 
+NM_PER_UNIT = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1e3, "um": 1e3, "µm": 1e3}
+
 
 def contrast_of(counts: Any) -> tuple[float, float]:
     """Return contrast limits from three frames, so that a stack of 50 GB is shown at once."""
@@ -17,6 +19,12 @@ def contrast_of(counts: Any) -> tuple[float, float]:
     values = values[np.isfinite(values)]
     low, high = np.percentile(values, (1.0, 99.8)) if values.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1.0))
+
+
+def pixel_of_layer(layer: Any) -> float | None:
+    """Return the size of a layer's pixels in nm where its units say it, else None."""
+    size = NM_PER_UNIT.get(str(layer.units[-1]))
+    return float(abs(layer.scale[-1])) * size if size is not None else None
 
 
 def picture_contrast(values: NDArray[Any]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from ..errors import OutputError, SmlmError
 from ..io.results import write_image
 from ..io.tables import write_table
 from .layers import KEY
+from .world import NM_PER_UNIT
 
 Writer = Callable[[str, Any, dict[str, Any]], list[str]]
 
@@ -79,13 +80,12 @@ def save_picture(path: str, data: Any, meta: dict[str, Any]) -> Any:
 def _pixel_nm(meta: dict[str, Any], ndim: int) -> list[float]:
     scale = list(meta.get("scale", ()))[-ndim:]
     units = [str(unit) for unit in (meta.get("units") or ())][-ndim:]
-    per_unit = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1e3, "um": 1e3, "µm": 1e3}
-    if len(scale) < 2 or len(units) < 2 or any(unit not in per_unit for unit in units[-2:]):
+    if len(scale) < 2 or len(units) < 2 or any(unit not in NM_PER_UNIT for unit in units[-2:]):
         raise OutputError(
             f"the layer {meta.get('name', '')!r} does not say how large its pixels are (units {', '.join(units) or 'none'}): "
             "set its units to nm or um, or save it with napari's own TIFF"
         )
-    return [size * per_unit.get(unit, 1.0) for size, unit in zip(scale, units, strict=True)]
+    return [size * NM_PER_UNIT.get(unit, 1.0) for size, unit in zip(scale, units, strict=True)]
 
 
 def _in_words(write: Callable[[], list[str]]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -48,8 +49,9 @@ class Transfer:
         return replace(self, values_k=self.values_k.to(device))
 
 
+@lru_cache(maxsize=8)
 def transfer_of(instrument: Instrument, view: int = 0) -> Transfer:
-    """OTF of a view in focus, with the pixel's area where the instrument has it."""
+    """OTF of a view in focus, with the pixel's area where the instrument has it; kept for the next call, previews need it often."""
     pupil = view_pupil(instrument, view, torch.float64, PUPIL_SAMPLES)
     otf_yx, step = pupil_transfer(pupil)
     q = centred_grid(otf_yx.shape[-1], step, otf_yx)

@@ -9,11 +9,24 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QApplication, QHBoxLayout, QPushButton, QWidget
 
 from ...errors import SmlmError
-from ..calls import calibrate_in_python, instrument_file, on_command_line, reconstruct_in_python, source_paths, train_in_python
+from ..calls import (
+    calibrate_in_python,
+    instrument_file,
+    on_command_line,
+    reconstruct_in_python,
+    source_paths,
+    structured_in_python,
+    train_in_python,
+)
 from ..session import Session
 from ..settings import preferences
 
-WRITERS: dict[str, Callable[..., str]] = {"reconstruct": reconstruct_in_python, "calibrate": calibrate_in_python, "train": train_in_python}
+WRITERS: dict[str, Callable[..., str]] = {
+    "reconstruct": reconstruct_in_python,
+    "calibrate": calibrate_in_python,
+    "train": train_in_python,
+    "structured reconstruct": structured_in_python,
+}
 
 
 class CallsBar(QWidget):

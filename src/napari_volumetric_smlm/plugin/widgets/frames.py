@@ -17,7 +17,7 @@ from ..layers import FRAMES, noun_of, role_of, stack_of
 from ..session import Session
 from .pickers import LayerPicker
 
-WORDS: dict[str, str] = {"frames": "frames", "beads": "bead stack"}
+WORDS: dict[str, str] = {"frames": "frames", "beads": "bead stack", "structured": "raw stack"}
 
 
 class StackBox(QWidget):
@@ -72,7 +72,7 @@ class StackBox(QWidget):
         layers = self.layers
         if not layers:
             more = f" for each of the {len(self.pickers)} cameras" if len(self.pickers) > 1 else ""
-            return f"Open or import a {WORDS[self.kind]}{more} first" if self.kind == "beads" else f"Open or import frames{more} first"
+            return f"Open or import {'' if self.kind == 'frames' else 'a '}{WORDS[self.kind]}{more} first"
         if len({id(layer) for layer in layers}) < len(layers):
             return "The same layer is chosen for two cameras"
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Protocol
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
@@ -10,8 +11,19 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 from ...domain.noun import Noun
 from ...errors import SmlmError
 from ...io.json_files import read_noun, write_noun
-from ..forms import PlanForm
 from ..session import Session
+
+
+class Settings(Protocol):
+    """A form, or several that make one plan together."""
+
+    noun: type[Noun]
+
+    def set_plan(self, plan: Noun) -> None:
+        """Show a plan."""
+
+    def plan(self) -> Any:
+        """Return what is shown."""
 
 
 class PresetBar(QWidget):
@@ -24,7 +36,7 @@ class PresetBar(QWidget):
     failed = Signal(object)
     loaded = Signal(object)
 
-    def __init__(self, session: Session, form: PlanForm, defaults: Noun | None) -> None:
+    def __init__(self, session: Session, form: Settings, defaults: Noun | None) -> None:
         super().__init__()
         self.session, self.form, self.defaults = session, form, defaults
         self.load_button = QPushButton("Load...")

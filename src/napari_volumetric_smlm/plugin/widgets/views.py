@@ -19,18 +19,18 @@ VIEWS = {
 
 
 class ViewBar(QWidget):
-    """Buttons, one pressed: picture, raw frame, what was found, residual."""
+    """Buttons, one pressed. views : title and tooltip by role; the raw frames are among them."""
 
     chosen = Signal(str)
 
-    def __init__(self) -> None:
+    def __init__(self, views: dict[str, tuple[str, str]] = VIEWS) -> None:
         super().__init__()
         self.group = QButtonGroup(self)
         self.buttons: dict[str, QPushButton] = {}
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(2)
-        for role, (title, tip) in VIEWS.items():
+        for role, (title, tip) in views.items():
             button = QPushButton(title)
             button.setCheckable(True)
             button.setToolTip(f"<qt>{tip}</qt>")
