@@ -3,8 +3,9 @@
 DIR of --data has the layout of `../shared/data/peers/deepstorm3d`; rows are `storm_10`, `storm_35`, `high_snr_10` and `high_snr_35`
 (setting and molecules a frame). Three paths, one after the other on the same frames and threads, again for every repeat:
 
-* ours: `reconstruct` with the setting's model (made by `train_models.py`), refinement included, in batches as it makes them. Time is
-  taken from the end of the first batch to that of the last; reading the model and computing the PSF come before and are told apart.
+* ours: `reconstruct` with the setting's model (made by `train_models.py`), refinement included, in as many processes as there are
+  threads. Time is taken from the end of the first batches to that of the last; reading the model, computing the PSF and starting the
+  processes come before and are told apart ("start"). Beside it, without a bar, the same in one process.
 * published: DeepSTORM3D's network with random weights (time does not depend on them), then its published post-processing with the
   maximum over 9 x 9 x 9 voxels at once. As what random weights say is no frame's answer, the post-processing reads a made volume with a
   blob for every true molecule of the frame.
@@ -53,6 +54,7 @@ from napari_volumetric_smlm.recipes.reconstruct import reconstruct
 ROWS = ("storm_10", "storm_35", "high_snr_10", "high_snr_35")
 DEPTH_PLANES = {"storm": 121, "high_snr": 81}
 THRESHOLD = {"storm": 40.0, "high_snr": 80.0}
+ALONE_FRAMES = 8  # of our path in one process
 LEAST_GAIN = {"published": 50.0, "by axis": 20.0}
 
 
@@ -71,13 +73,13 @@ class Spent:
 class OurTime:
     """What one run of `reconstruct` took.
 
-    frame : one frame after the first batch. frames : how many those were. first_batch_s : all up to the end of the first batch.
+    frame : one frame after the first batches. frames : how many those were. start_s : all before that.
     molecules : found in a frame.
     """
 
     frame: Spent
     frames: int
-    first_batch_s: float
+    start_s: float
     molecules: float
 
 
@@ -96,19 +98,20 @@ class Ours:
         self.stack: RawStack = open_stack(folder / "frames.tif").model_copy(update={"kind": "frames"})
         self.plan = setting.plan.model_copy(update={"model": str(model)})
 
-    def run(self, first: int, count: int, counter: FlopCounterMode | None = None) -> OurTime:
+    def run(self, first: int, count: int, processes: int = 1, counter: FlopCounterMode | None = None) -> OurTime:
         """Reconstruct frames; a counter counts what lies between the end of the first batch and that of the last."""
-        plan = self.plan.model_copy(update={"first_frame": first, "last_frame": first + count - 1})
+        plan = self.plan.model_copy(update={"first_frame": first, "last_frame": first + count - 1, "processes": processes})
         started = time.perf_counter()
         batches = (p for p in reconstruct(self.stack, self.instrument, plan) if p.preview is not None)
-        done = next(batches).done
-        first_batch_s = time.perf_counter() - started
+        # the first one comes before the processes start; when each has sent two more, all are busy
+        warm = [next(batches) for _ in range(1 if processes == 1 else 1 + 2 * processes)]
+        done, start_s = warm[-1].done, time.perf_counter() - started
         if done == count:
-            raise SystemExit(f"{count} frames are a single batch: ask for more (--frames)")
+            raise SystemExit(f"{count} frames are too few to time: ask for more (--frames)")
         with counter or nullcontext():
             tables, spent = clocked(lambda: [p.preview for p in batches])
         molecules, rest = sum(len(table) for table in tables), count - done
-        return OurTime(Spent(spent.wall / rest, spent.cpu / rest), rest, first_batch_s, molecules / rest)
+        return OurTime(Spent(spent.wall / rest, spent.cpu / rest), rest, start_s, molecules / rest)
 
 
 class Published:
@@ -164,7 +167,7 @@ def flop_counter() -> FlopCounterMode:
 def giga_flop(ours: Ours, published: Published, count: int) -> dict[str, float]:
     """GFLOP a frame: our whole path, its network alone, and the published network."""
     mine, theirs = flop_counter(), flop_counter()
-    frames = ours.run(0, count, mine).frames
+    frames = ours.run(0, count, counter=mine).frames
     # nothing is computed on the meta device, only counted
     with theirs, torch.no_grad():
         DeepStorm3d(published.network.depth_planes).to("meta")(torch.empty((1, 1, *published.counts[0].shape), device="meta"))
@@ -176,21 +179,26 @@ def giga_flop(ours: Ours, published: Published, count: int) -> dict[str, float]:
     }
 
 
-def once(ours: Ours, others: tuple[Published, Published], first: int, frames: int) -> dict[str, Any]:
-    """Time all paths of one row once, one after the other: ours on some frames, the published ones on the first of them."""
+def once(ours: Ours, others: tuple[Published, Published], first: int, sizes: tuple[int, int], dense: Spent | None) -> dict[str, Any]:
+    """Time all paths of one row once, one after the other: ours on some frames, the published ones on the first of them.
+
+    sizes : frames and processes of ours. dense : time of the dense maximum where it is known; it takes longer than all else together.
+    """
     published, coarse = others
-    mine = ours.run(first, frames)
+    frames, processes = sizes
+    mine, alone = ours.run(first, frames, processes), ours.run(first, min(frames, ALONE_FRAMES))
     predict = clocked(lambda: published.predict(first))[1]
     volume = published.volume(first)
-    whole, dense = clocked(lambda: published.molecules(volume, axis_by_axis=False))
     parted, by_axis = clocked(lambda: published.molecules(volume, axis_by_axis=True))
-    if whole != parted:
-        raise SystemExit(f"{whole} molecules with the maximum over the whole neighbourhood, {parted} axis by axis: expected the same")
+    if dense is None:
+        whole, dense = clocked(lambda: published.molecules(volume, axis_by_axis=False))
+        if whole != parted:
+            raise SystemExit(f"{whole} molecules with the maximum over the whole neighbourhood, {parted} axis by axis: expected the same")
     coarse_volume = coarse.volume(first)
     auto = clocked(lambda: coarse.predict(first))[1] + clocked(lambda: coarse.molecules(coarse_volume, axis_by_axis=True))[1]
-    spent = {"ours": mine.frame, "autods3d": auto, "network": predict, "post": dense, "post_by_axis": by_axis, "published": predict + dense}
-    return {"seconds": spent | {"by axis": predict + by_axis}, "first_batch_s": mine.first_batch_s,
-            "molecules": mine.molecules, "blobs": whole}  # fmt: skip
+    spent = {"ours": mine.frame, "ours_alone": alone.frame, "autods3d": auto, "network": predict, "post": dense, "post_by_axis": by_axis,
+             "published": predict + dense, "by axis": predict + by_axis}  # fmt: skip
+    return {"seconds": spent, "start_s": mine.start_s, "molecules": mine.molecules, "blobs": parted}
 
 
 def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
@@ -199,9 +207,10 @@ def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
     wall = {name: float(np.median([one["seconds"][name].wall for one in taken])) for name in names}
     return {
         "seconds_a_frame": wall,
+        # those of other processes are not counted here: see ours_alone
         "cpu_seconds_a_frame": {name: float(np.median([one["seconds"][name].cpu for one in taken])) for name in names},
         "times_faster_than": {name: wall[name] / wall["ours"] for name in LEAST_GAIN},
-        "first_batch_s": float(np.median([one["first_batch_s"] for one in taken])),
+        "start_s": float(np.median([one["start_s"] for one in taken])),
         "molecules_a_frame": float(np.mean([one["molecules"] for one in taken])),
         "single_seconds": {name: [one["seconds"][name].wall for one in taken] for name in names},
     }
@@ -210,7 +219,7 @@ def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
 def lines(name: str, row: dict[str, Any]) -> str:
     """One row of the table."""
     s, c, f, gain = row["seconds_a_frame"], row["cpu_seconds_a_frame"], row["gflop_a_frame"], row["times_faster_than"]
-    cells = " ".join(f"{s[who]:8.3f} ({c[who]:6.2f})" for who in ("ours", "network", "post", "post_by_axis"))
+    cells = " ".join(f"{s[who]:8.3f} ({c[who]:6.2f})" for who in ("ours", "ours_alone", "network", "post", "post_by_axis"))
     gains = f"{gain['published']:9.1f} {gain['by axis']:7.1f}"
     giga = f"{f['ours']:6.2f} {f['our_network']:7.2f} {f['published_network']:9.1f}"
     return f"{name:12} {cells} {gains}  {giga} {row['molecules_a_frame']:6.1f}"
@@ -223,7 +232,7 @@ def main() -> int:
     parser.add_argument("--models", type=Path, default=Path(__file__).resolve().parent / "models", help="folder of SETTING.safetensors")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=12, help="frames of our path in each repeat")
+    parser.add_argument("--frames", type=int, default=36, help="frames of our path in each repeat")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, default=Path("benchmark-output/speed.json"))
     chosen = parser.parse_args()
@@ -246,7 +255,7 @@ def main() -> int:
         rows[name] = ours, (published, Published(chosen.data / name, setting, auto, reach_voxels=2))
         # counting also warms our path up; the published network gets a frame without a clock as well
         try:
-            flop[name] = giga_flop(ours, published, chosen.frames)
+            flop[name] = giga_flop(ours, published, ALONE_FRAMES)
         except SmlmError as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 2
@@ -256,13 +265,14 @@ def main() -> int:
     for k in range(chosen.repeats):
         for name, (ours, others) in rows.items():
             first = k * chosen.frames % max(1, len(others[0].counts) - chosen.frames + 1)
-            taken[name].append(once(ours, others, first, chosen.frames))
+            dense = taken[name][0]["seconds"]["post"] if taken[name] else None
+            taken[name].append(once(ours, others, first, (chosen.frames, chosen.threads), dense))
             print(f"{name}, repeat {k + 1} of {chosen.repeats}", file=sys.stderr)
     about = {"threads": chosen.threads, "torch": torch.__version__, "machine": platform.processor() or platform.machine(),
              "repeats": chosen.repeats, "frames": chosen.frames}  # fmt: skip
     print(f"{chosen.threads} threads, torch {torch.__version__}, medians of {chosen.repeats}; seconds a frame (CPU seconds)")
-    times = " ".join(f"{who:>17}" for who in ("ours", "network", "post", "post by axis"))
-    print(f"{'':12} {'':71} {'times faster':>17}  {'GFLOP a frame':>24}")
+    times = " ".join(f"{who:>17}" for who in ("ours", "in one process", "network", "post", "post by axis"))
+    print(f"{'':12} {'':89} {'times faster':>17}  {'GFLOP a frame':>24}")
     print(f"{'row':12} {times} {'published':>9} by axis    ours network published  found")
     results = {name: summary(taken[name]) | {"gflop_a_frame": flop[name]} for name in rows}
     bars = []
@@ -272,7 +282,9 @@ def main() -> int:
             gain = row["times_faster_than"][who]
             bars.append((f"{name}: {gain:.1f} times faster than the published network ({who}), at least {least:g}", gain >= least))
     autods3d = ", ".join(f"{name} {row['seconds_a_frame']['autods3d']:.3f}" for name, row in results.items())
-    print(f"\nAutoDS3D, factor 1, untrained, seconds a frame: {autods3d}\n")
+    starts = ", ".join(f"{name} {row['start_s']:.1f}" for name, row in results.items())
+    print(f"\nseconds until our processes are all busy: {starts}")
+    print(f"AutoDS3D, factor 1, untrained, seconds a frame: {autods3d}\n")
     for words, met in bars:
         print(f"{'met   ' if met else 'MISSED'} {words}")
     chosen.json.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,8 @@ from napari_volumetric_smlm.recipes.train_lean import LeanFamily
 from napari_volumetric_smlm.recipes.trained import weights_of
 
 FOLDER = Path(__file__).resolve().parents[1] / "src" / "napari_volumetric_smlm" / "resources" / "models"
-START, START_FRAMES, FRAMES = "start", 24_000, 8_000
+START = "start"
+FRAMES = {START: 24_000, "tetrapod": 8_000, "astigmatic": 5_000, "double_helix": 5_000}
 LIGHT = {"photons": (1_500, 20_000), "background_photons": (5, 80), "background_structure": "perlin"}
 # what a microscope of the kind is used for: the smaller the image of a molecule, the more of them fit into a frame
 PLANS: dict[str, TrainPlan] = {
@@ -52,7 +53,7 @@ def main() -> int:
     """Train one model."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("name", choices=[START, *PLANS])
-    parser.add_argument("--frames", type=int, help=f"simulated frames; left out = {START_FRAMES} for the start model, else {FRAMES}")
+    parser.add_argument("--frames", type=int, help=f"simulated frames; left out = {FRAMES}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=FOLDER)
     chosen = parser.parse_args()
@@ -60,9 +61,9 @@ def main() -> int:
     chosen.output.mkdir(parents=True, exist_ok=True)
     words = f"python docs/make_models.py {chosen.name}" + (f" --frames {chosen.frames}" if chosen.frames else "")
     if chosen.name == START:
-        card, weights = start_model(chosen.frames or START_FRAMES, words)
+        card, weights = start_model(chosen.frames or FRAMES[START], words)
     else:
-        card, weights = model_of(chosen.name, chosen.frames or FRAMES, words, chosen.output)
+        card, weights = model_of(chosen.name, chosen.frames or FRAMES[chosen.name], words, chosen.output)
     write_model_weights(weights, card.model_dump(mode="json"), chosen.output / f"{chosen.name}.safetensors")
     print(f"{chosen.name}: {card.accuracy}, {time.process_time():.0f} CPU-s")
     return 0

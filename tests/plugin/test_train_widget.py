@@ -15,6 +15,7 @@ from napari_volumetric_smlm.cli.options import plan_from
 from napari_volumetric_smlm.domain.plans import ReconstructPlan, TrainPlan
 from napari_volumetric_smlm.domain.runs import ModelCard, Progress, TrainedModel, TrainingCost
 from napari_volumetric_smlm.errors import EngineError, OutputError
+from napari_volumetric_smlm.io.examples import load_example
 from napari_volumetric_smlm.io.instruments import load_instrument
 from napari_volumetric_smlm.io.models import card_path, checkpoint_path, read_model_card, read_model_weights, write_model_weights
 from napari_volumetric_smlm.plugin import training
@@ -484,6 +485,17 @@ def test_the_models_of_the_folder_are_offered_and_none_is_the_default(widget, to
     assert "fingerprint" in widget.model.facts.toolTip()
     widget.model.box.activated.emit(0)
     assert widget._call()[2].model is None
+
+
+def test_models_of_the_package_are_offered_where_they_fit(widget, toy_instrument):
+    box = widget.model.box
+    texts = lambda: [box.itemText(i) for i in range(box.count())]  # noqa: E731
+    # the start model begins trainings; nothing that comes along knows the toy microscope
+    assert texts() == [NO_MODEL]
+    widget.session.choose_instrument(load_example("tetrapod"), "example")
+    assert texts() == [NO_MODEL, "tetrapod (comes with the plugin)"]
+    widget.session.choose_instrument(toy_instrument, "example")
+    assert texts() == [NO_MODEL]
 
 
 def test_a_model_of_another_pixel_or_depth_range_is_told_and_not_run(widget, toy_instrument, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from napari_volumetric_smlm.domain.plans import EvaluatePlan, ReconstructPlan, TrainPlan
 from napari_volumetric_smlm.engine.assemble.score import score
 from napari_volumetric_smlm.errors import EngineError, ModelError
+from napari_volumetric_smlm.io.examples import example_models, start_model_path
 from napari_volumetric_smlm.io.models import card_path, read_model_weights, write_model_weights
 from napari_volumetric_smlm.recipes import finish, train_lean
 from napari_volumetric_smlm.recipes.reconstruct import reconstruct
@@ -63,6 +65,11 @@ def test_the_same_seed_gives_the_same_curve_and_weights_another_seed_others(toy_
         ({"density_per_um2": (0.1, float("nan"))}, "density_per_um2.1\n.*finite number"),
     ],
 )
+def test_the_start_model_of_the_package_is_called_shipped():
+    assert start_model_path("mine.safetensors") == "mine.safetensors"
+    assert Path(start_model_path("shipped")) == example_models()["start"]
+
+
 def test_ranges_that_contradict_themselves_are_told(ranges, words):
     with pytest.raises(ValidationError, match=words):
         TrainPlan(**ranges)

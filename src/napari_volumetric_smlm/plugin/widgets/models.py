@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushBut
 
 from ...domain.instrument import Instrument
 from ...domain.runs import ModelCard
-from ...errors import SmlmError
+from ...errors import ModelError, SmlmError
+from ...io.examples import START, example_models
 from ...io.models import check_fit, list_models, read_model_card
 from ..calls import changed_fields
 from ..forms import label_of, write_value
@@ -20,6 +22,18 @@ from ..training import models_folder
 
 NO_MODEL = "No model (search)"
 FILTER = "Models (*.safetensors)"
+
+
+def models_that_come_along(instrument: Instrument | None) -> dict[Path, ModelCard]:
+    """Models of the package that can read an instrument's frames, with their cards; the start model is for training."""
+    found = {}
+    for name, place in example_models().items():
+        with contextlib.suppress(ModelError):
+            card = read_model_card(place)
+            if instrument is not None and name != START:
+                check_fit(card, instrument, place)
+                found[place] = card
+    return found
 
 
 class FreshBox(QComboBox):
@@ -68,7 +82,7 @@ class ModelPicker(QWidget):
         self.box.activated.connect(self._on_activated)
         self.open_button.clicked.connect(self.ask)
         session.model_changed.connect(self.refresh)
-        session.instrument_changed.connect(self._judge)
+        session.instrument_changed.connect(self.refresh)
         self.refresh()
 
     def load(self, path: str | Path) -> bool:
@@ -90,13 +104,14 @@ class ModelPicker(QWidget):
     def refresh(self) -> None:
         """Look into the folder again and show what is chosen."""
         chosen = self.session.model
-        models = list_models(models_folder(preferences()))
+        shipped = models_that_come_along(self.session.instrument)
+        models = {**list_models(models_folder(preferences())), **shipped}
         self._places = [*models, *([chosen] if chosen is not None and chosen not in models else [])]
         self.box.clear()
         self.box.addItem(NO_MODEL)
         self.box.setItemData(0, "Molecules are searched for with the PSF, without training", Qt.ItemDataRole.ToolTipRole)
         for number, place in enumerate(self._places, 1):
-            self.box.addItem(place.stem)
+            self.box.addItem(f"{place.stem} (comes with the plugin)" if place in shipped else place.stem)
             tip = f"<qt>{html.escape(card_words(models[place]))}</qt>" if place in models else str(place)
             self.box.setItemData(number, tip, Qt.ItemDataRole.ToolTipRole)
         self.box.setCurrentIndex(0 if chosen is None else 1 + self._places.index(chosen))
