@@ -16,6 +16,7 @@ from ..forms import PlanForm
 from ..jobs import RESTART, Result, finish_job, reconstruct_job
 from ..layers import PICTURE, noun_of
 from ..overlay import Overlay
+from ..projection import Projection
 from ..samples import example_instruments
 from ..session import CAME_ALONG, session_of, unwrapped
 from ..settings import preferences
@@ -26,6 +27,7 @@ from ..world import region_of
 from .frames import StackBox
 from .importing import Importer
 from .job import JobPanel, JobWidget
+from .lenses import LensBox
 from .log import LogPanel
 from .models import ModelPicker
 from .molecules import MoleculeTable
@@ -52,6 +54,7 @@ class ReconstructWidget(JobWidget):
         self.viewer = unwrapped(viewer)
         self.session = session_of(viewer)
         self.overlay = Overlay(self.session)
+        self.projection = Projection(self.overlay)
         self.stream = Stream(self.overlay)
         self._asked: tuple[Any, ...] | None = None
         self.collector: Collector | None = None
@@ -59,6 +62,7 @@ class ReconstructWidget(JobWidget):
         self.steps = StepsBar(self.session, "Reconstruct")
         self.frames = StackBox(self.session, "frames", self.importer.ask)
         self.instrument = InstrumentPicker(self.session, example_instruments())
+        self.lenses = LensBox(self.session, self.frames)
         self.model = ModelPicker(self.session)
         self.panel = JobPanel("Reconstruct", self.session.log)
         self.warning = QLabel()
@@ -84,7 +88,8 @@ class ReconstructWidget(JobWidget):
 
     def jobs(self) -> list[JobPanel | Job]:
         """Return everything that may run."""
-        return [self.panel, self.preview.preview.job, self.finisher, self.importer.job, self.share.job]
+        quiet = [self.preview.preview.job, self.finisher, self.importer.job, self.share.job, self.projection.job, self.lenses.job]
+        return [self.panel, *quiet]
 
     def leave(self) -> None:
         """Stop the jobs, and listen no longer to session and viewer."""
@@ -100,6 +105,7 @@ class ReconstructWidget(JobWidget):
             self.frames,
             QLabel("Instrument"),
             self.instrument,
+            self.lenses,
             QLabel("Model"),
             self.model,
             self.warning,
@@ -131,13 +137,14 @@ class ReconstructWidget(JobWidget):
         self.stream.counted.connect(lambda count: self.molecules.count.setText(f"{count:,} molecules so far"))
         self.panel.ended.connect(self._on_end)
         self.finisher.ended.connect(self._on_finished)
-        for source in (self.instrument, self.model, self.importer, self.presets, self.share):
+        for source in (self.instrument, self.lenses, self.model, self.importer, self.presets, self.share):
             source.failed.connect(self.panel.show_error)
         self.share.told.connect(self.panel.say)
         self.region_button.clicked.connect(self.take_region)
         self.draw_button.clicked.connect(self.draw)
         self.space_button.clicked.connect(self.show_space)
         self.views.chosen.connect(self.overlay.show_only)
+        self.views.chosen.connect(self.projection.show_only)
         self.overlay.molecules_shown.connect(self._on_molecules)
         self.molecules.jumped.connect(self.overlay.jump)
         self.molecules.scope_changed.connect(self._show_rows)
@@ -246,6 +253,7 @@ class ReconstructWidget(JobWidget):
         instrument = self.session.instrument
         if instrument is not None:
             self.overlay.follow(layers, instrument.pixel_nm(), instrument.depth_range_nm)
+            self.projection.follow(instrument, layers)
             known = self.session.memory.recall_plan(ReconstructPlan, instrument.fingerprint)
             if known is not None and self._asked is None:
                 self.session.recall_model(known.model)
@@ -263,6 +271,7 @@ class ReconstructWidget(JobWidget):
         self.panel.set_reason(reason)
         self.share.calls.set_call(None if reason else lambda: (*self._call(), self.session.instrument_path))
         self.preview.allow(not reason)
+        self.lenses.refresh()
 
     def _call(self) -> tuple[Any, Any, ReconstructPlan]:
         return self.frames.stack(), self.session.instrument, self.form.plan()
