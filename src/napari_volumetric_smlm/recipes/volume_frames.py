@@ -29,7 +29,7 @@ DEPTH_STEP_NM = 125.0
 WINDOW_PX = 61
 KINDS = ("microtubules", "pits", "mitochondria", "beads", "molecules", "pits+microtubules", "mitochondria+beads")
 THIN_NM = 600.0  # thinnest layer that holds structures
-UNSURE = 2.0  # a frame's unit may be wrong by this factor: a crop is not the whole frame
+UNSURE = 1.2  # a frame's unit may be wrong by this factor: a crop is not the whole frame
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,11 @@ class VolumeFrames:
         window = plan.window_px or WINDOW_PX
         self.table = VolumeScene(instrument, grid, self.shape_yx, window + 1 - window % 2, chosen_device(plan.device))
         low, high = instrument.depth_range_nm
-        share = sum(v.photon_fraction * instrument.cameras[v.camera].quantum_efficiency for v in instrument.views)
-        self.detected = share / sum(v.photon_fraction for v in instrument.views)
+        # photons as they are counted, of those before the sensor
+        counted = [camera.quantum_efficiency / camera.excess_noise for camera in instrument.cameras]
+        self._counted_v = torch.tensor(counted, device=self.table.device)
+        share = sum(view.photon_fraction * part for view, part in zip(instrument.views, counted, strict=True))
+        self.detected = share / sum(view.photon_fraction for view in instrument.views)
         self.units = Units(low, high, grid.pixel_nm, sum(plan.photons) / 2 * self.detected)
 
     def drawn(self, batch: Batch) -> VolumeBatch:
@@ -79,13 +82,18 @@ class VolumeFrames:
         drawn = [self.table.draw(self._phantom(generator)) for _ in range(frames)]
         mean = torch.stack([views for views, _ in drawn]).cpu()
         volume = torch.stack([volume for _, volume in drawn]) * self.detected
-        for v in range(mean.shape[1]):
-            mean[:, v] += background_images(frames, self.shape_yx, self._ground(generator), self.plan.background_structure, generator)
+        light = [
+            background_images(frames, self.shape_yx, self._ground(generator), self.plan.background_structure, generator)
+            for _ in self.instrument.cameras
+        ]
+        mean = mean + torch.stack(light, 1)
         views = torch.stack(
             [photons_of(expose(mean[:, v], camera, generator), camera) for v, camera in enumerate(self.instrument.cameras)], 1
         )
         views = views.to(self.table.device)
-        ground = dark_level(views)
+        # half of the users state the background, the others leave it to be found
+        stated = torch.rand((frames, 1), generator=generator).to(views.device) < 0.5
+        ground = torch.where(stated, torch.stack(light, 1).mean((2, 3)).to(views.device) * self._counted_v, dark_level(views))
         exposure = Exposure.of(views, ground, read_variance(self.instrument))
         factor = UNSURE ** (2 * torch.rand(frames, generator=generator) - 1).to(views.device)
         exposure = Exposure(exposure.unit_t * factor, exposure.noise_t / factor)
