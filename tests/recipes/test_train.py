@@ -65,11 +65,6 @@ def test_the_same_seed_gives_the_same_curve_and_weights_another_seed_others(toy_
         ({"density_per_um2": (0.1, float("nan"))}, "density_per_um2.1\n.*finite number"),
     ],
 )
-def test_the_start_model_of_the_package_is_called_shipped():
-    assert start_model_path("mine.safetensors") == "mine.safetensors"
-    assert Path(start_model_path("shipped")) == example_models()["start"]
-
-
 def test_ranges_that_contradict_themselves_are_told(ranges, words):
     with pytest.raises(ValidationError, match=words):
         TrainPlan(**ranges)
@@ -152,3 +147,8 @@ def test_a_training_that_starts_from_a_model_begins_with_its_weights(model, toy_
     fresh = finish(train(toy_instrument, PLAN)).curve["position"][0]
     warm = finish(train(toy_instrument, PLAN.model_copy(update={"start_model": str(model)}))).curve["position"][0]
     assert warm < fresh
+
+
+def test_the_start_model_of_the_package_is_called_shipped():
+    assert start_model_path("mine.safetensors") == "mine.safetensors"
+    assert Path(start_model_path("shipped")) == example_models()["start"]
