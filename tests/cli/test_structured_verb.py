@@ -68,3 +68,10 @@ def test_an_impossible_lens_is_told_in_words(capsys):
     code = main(["structured", "simulate", "--numerical-aperture", "1.6", "--emission-nm", "525", "--pixel-nm", "65", "--output", "x.tif"])
     assert code != 0
     assert "numerical aperture 1.6 is more than the index of the immersion, 1.518" in capsys.readouterr().err
+
+
+def test_a_missing_pixel_is_asked_for_by_its_option(raw, tmp_path, capsys):
+    bare = tmp_path / "bare.tif"
+    tifffile.imwrite(bare, tifffile.imread(raw))
+    assert main(["structured", "estimate", str(bare), *LENS]) != 0
+    assert "--pixel-nm: needed to know which frequencies the lens passes" in capsys.readouterr().err

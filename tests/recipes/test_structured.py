@@ -190,3 +190,33 @@ def test_three_of_three_orientations_of_the_reference_stack_are_found_blind(shar
         y, x = orientation.waves[0].frequency_yx_per_um
         away = min(math.hypot(x - sign * kx, y - sign * ky) for sign in (1, -1))
         assert away * 256 * 0.0626 < tolerance
+
+
+def test_a_dead_orientation_is_told_and_the_others_still_sharpen(simulated):
+    made, lens = simulated
+    counts = np.asarray(made.stack.counts_tyx[0][:9]).copy()
+    # order paz: every third frame belongs to orientation 1
+    dead = counts[1::3].astype(float).mean(0)
+    counts[1::3] = np.random.default_rng(0).poisson(dead, (3, *dead.shape))
+    result = finish(reconstruct_structured(RawStack(counts_tyx=(counts,)), lens, StructuredPlan(order="paz", **IDEAL)))
+    assert result.illumination.verdict.passed == (True, False, True)
+    assert "2 of 3 orientations were found, not orientation 1" in result.notes[0]
+    # twice the frequencies of the wide field, where only patterns can bring them
+    sharp, wide = (np.abs(np.fft.rfft2(images[0])) for images in (result.images_tyx, result.wide_field_tyx))
+    assert sharp[70:100, 30:60].mean() > 3 * wide[70:100, 30:60].mean()
+
+
+@pytest.mark.parametrize("shape", [(97, 131), (64, 201)])
+def test_odd_and_oblong_frames_are_reconstructed_in_place(shape):
+    plan = StructuredSimulatePlan(shape_yx_px=shape, photons=600, device="cpu")
+    made = finish(simulate_structured(LENS, plan))
+    result = finish(reconstruct_structured(made.stack, LENS, StructuredPlan(**IDEAL)))
+    assert result.illumination.verdict.colour == "green"
+    assert result.images_tyx.shape == (1, 2 * shape[0], 2 * shape[1])
+    # sample (2 i, 2 j) lies at pixel (i, j), the middle of three fine samples of the truth
+    truth = made.sample_yx
+    blur = np.exp(-0.5 * (np.hypot(*np.meshgrid(*(np.fft.fftfreq(n, 65 / 3) for n in truth.shape), indexing="ij")) / 0.004) ** 2)
+    seen = np.fft.ifft2(np.fft.fft2(truth) * blur).real[1::3, 1::3]
+    here, shifted = (np.corrcoef(seen.ravel(), np.roll(result.images_tyx[0], s, (0, 1))[::2, ::2].ravel())[0, 1] for s in (0, 1))
+    assert here > 0.9
+    assert here > shifted + 0.02
