@@ -86,7 +86,7 @@ def run(widget: Any, clock: Clock, until: Any = None) -> dict[str, Any]:
     if until is not None and wait(lambda: until() or bool(ended)):
         stopped = time.perf_counter()
         widget.panel.button.click()
-    wait(lambda: bool(ended))
+    wait(lambda: bool(ended) and not widget.view.busy)
     last = time.perf_counter()
     loaded = [t for t, stage in ticks if stage != LOADING.stage] or [began]
     gross, net, apart = clock.gaps(loaded[0], last)

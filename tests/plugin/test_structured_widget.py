@@ -54,7 +54,15 @@ def widget(show, raw):
 def click(widget, qtbot):
     with qtbot.wait_signal(widget.panel.ended, timeout=60000) as ended:
         widget.panel.button.click()
+    until_laid(widget, qtbot)
     return ended.args[0]
+
+
+def until_laid(widget, qtbot):
+    """Wait until the layers of a result are there, one after the other."""
+    if widget.view.busy:
+        with qtbot.wait_signal(widget.view.laid, timeout=10000):
+            pass
 
 
 def finest(image):
@@ -365,4 +373,5 @@ def test_layers_and_dock_may_go_during_a_job(widget, viewer, slow, qtbot, deed):
         for _ in range(3):
             slow.permits.release()
     assert ended.args[0].kind == "done"
+    until_laid(widget, qtbot)
     assert layer_of(viewer, SHARP) is not None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 
 from .layers import FRAMES, LayerData
 from .own_layers import OwnLayers
@@ -31,14 +32,16 @@ from .structured_layers import (
 class StructuredView(OwnLayers):
     """Keeps one layer for each kind of image; a layer that the user renames is left alone.
 
-    moved : the slider stands on another raw frame.
+    moved : the slider stands on another raw frame. laid : all images of an answer are there.
     """
 
     moved = Signal(int)
+    laid = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.frame = 0
+        self._waiting: deque[LayerData] = deque()
         self._listening = True
         session.viewer.dims.events.current_step.connect(self._on_step)
 
@@ -47,6 +50,12 @@ class StructuredView(OwnLayers):
         if self._listening and self.session.viewer is not None:
             self.session.viewer.dims.events.current_step.disconnect(self._on_step)
         self._listening = False
+        self._waiting.clear()
+
+    @property
+    def busy(self) -> bool:
+        """Whether images wait for their layers."""
+        return bool(self._waiting)
 
     def follow(self, frames: list[Any]) -> None:
         """Lie over these frames from now on."""
@@ -54,7 +63,7 @@ class StructuredView(OwnLayers):
         self._on_step()
 
     def show_answer(self, answer: Answer) -> None:
-        """Show all images of an answer in place of older ones."""
+        """Show all images of an answer in place of older ones, one after the other; `laid` tells when."""
         self.forget_retouched()
         shown = lay_structured(answer.images, answer.question, self._layer())
         there = {data[1]["name"] for data in shown}
@@ -62,8 +71,8 @@ class StructuredView(OwnLayers):
             for layer in self.layers(role):
                 if layer.name in NAMES.values() and layer.name not in there:
                     self.remove(layer)
-        for data in shown:
-            self._put(data)
+        self._waiting = deque(shown)
+        self._put_next()
 
     def show_partly(self, images_yx: list[NDArray[Any]], question: Question) -> None:
         """Show what a series had when it was stopped; its images are as wide as the frames."""
@@ -106,6 +115,12 @@ class StructuredView(OwnLayers):
     def _layer(self) -> Any:
         viewer = self.session.viewer
         return next((layer for layer in self.frames if viewer is not None and layer in viewer.layers), None)
+
+    def _put_next(self) -> None:
+        # making a layer takes napari a tenth of a second: between them the window stays alive
+        if self._waiting:
+            self._put(self._waiting.popleft())
+            QTimer.singleShot(0, self._put_next if self._waiting else self.laid.emit)
 
     def _put(self, data: LayerData) -> None:
         if self.session.viewer is None:

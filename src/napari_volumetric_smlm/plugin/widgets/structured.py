@@ -121,6 +121,7 @@ class StructuredWidget(JobWidget):
             source.failed.connect(self.panel.show_error)
         for teller in (self.supplied, self.calls):
             teller.told.connect(self.panel.say)
+        self.view.laid.connect(self._on_laid)
         self.views.chosen.connect(self.view.show_only)
         self.evidence.asked_for_layer.connect(self._show_evidence)
         shortcut = QShortcut(QKeySequence("Ctrl+Return"), self)
@@ -207,10 +208,6 @@ class StructuredWidget(JobWidget):
         self.evidence.show_patterns(answer.patterns)
         self.supplied.keep(answer.images.illumination)
         self.view.show_answer(answer)
-        there = {FRAMES, *self.view.roles()}
-        for role, button in self.views.buttons.items():
-            button.setEnabled(role in there)
-        self.views.choose(SHARP)
         height, width = answer.images.images_tyx.shape[-2:]
         size = f"{height} x {width} pixels of {answer.images.pixel_nm:.4g} nm"
         self.panel.say(f"{size} · {self.panel.message.text()}")
@@ -220,6 +217,12 @@ class StructuredWidget(JobWidget):
         for words in notes:
             self.session.log.add(words)
         self.retouch.take(answer)
+
+    def _on_laid(self) -> None:
+        there = {FRAMES, *self.view.roles()}
+        for role, button in self.views.buttons.items():
+            button.setEnabled(role in there)
+        self.views.choose(SHARP)
 
     def _show_evidence(self) -> None:
         if self.evidence.patterns is not None:
