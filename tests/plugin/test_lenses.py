@@ -8,7 +8,7 @@ import pytest
 from napari_volumetric_smlm.domain.molecules import Localizations
 from napari_volumetric_smlm.engine.optics.parallax import image_shifts
 from napari_volumetric_smlm.io.samples import open_sample, sample_instrument, sample_truth
-from napari_volumetric_smlm.plugin.layers import FRAMES, lay_stack, role_of
+from napari_volumetric_smlm.plugin.layers import FRAMES, MOLECULES, lay_stack, role_of
 from napari_volumetric_smlm.plugin.view_jobs import DEPTHS
 from napari_volumetric_smlm.plugin.view_layers import IN_VIEWS, LENSES, VIEW, places_in_view
 
@@ -130,6 +130,12 @@ def test_molecules_of_the_frame_are_projected_into_every_view(widget, viewer, qt
     for part, (top, left, bottom, right) in zip(np.split(np.array(squares.data), 3), regions, strict=True):
         inside = (part[:, 0] > top - 1500) & (part[:, 0] < bottom + 1500) & (part[:, 1] > left - 1500) & (part[:, 1] < right + 1500)
         assert inside.all()
+    # what covers the frames must not cover them
+    viewer.add_image(np.zeros((20, 20)))
+    viewer.layers.move(len(viewer.layers) - 1, viewer.layers.index(squares) + 1)
+    viewer.dims.set_current_step(0, 6)
+    [circles] = layers_of(viewer, MOLECULES)
+    assert viewer.layers.index(circles) == viewer.layers.index(squares) + 1
     widget.views.choose("picture")
     assert not squares.visible
     # deleted by the user: not made anew by stepping

@@ -147,11 +147,20 @@ def lay_molecules(frames: Any | None, pixel_nm: float, name: str = "Molecules of
 def fill_molecules(layer: Any, shown: Localizations, table: Localizations | None, depth_range_nm: tuple[float, float]) -> None:
     """Show some molecules as circles coloured by depth; the full `table` travels with the layer and is what gets saved."""
     layer.selected_data = set()
-    layer.data = np.stack([shown["y_nm"], shown["x_nm"]], axis=1)
+    fill_points(layer, shown.position_zyx_nm[:, 1:], depth_color(shown["z_nm"], depth_range_nm))
     layer.features = dict(shown.columns)
-    if len(shown):
-        layer.border_color = depth_color(shown["z_nm"], depth_range_nm)
     layer.metadata = {**layer.metadata, **mark(MOLECULES, table=table if table is not None else shown)}
+
+
+def fill_points(layer: Any, places_yx_nm: NDArray[np.float64], colors: NDArray[np.float32]) -> None:
+    """Put points with coloured borders into a layer, be it shown or hidden."""
+    visible = layer.visible
+    # napari slices a layer only while it shows, and colouring fewer points than the last slice had is an IndexError
+    layer.visible = True
+    layer.data = places_yx_nm
+    if len(places_yx_nm):
+        layer.border_color = colors
+    layer.visible = visible
 
 
 def lay_table(table: Localizations, name: str, point_limit: int) -> list[LayerData]:

@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject
 from ..domain.instrument import Instrument
 from ..domain.molecules import Localizations
 from ..engine.assemble.colors import depth_color
-from .layers import PICTURE, noun_of
+from .layers import MOLECULES, PICTURE, fill_points, noun_of
 from .overlay import Overlay
 from .settings import preferences
 from .view_jobs import shifts_job
@@ -77,10 +77,9 @@ class Projection(QObject):
                 if not len(shown) or camera in self._made:
                     continue
                 layers[camera] = self._add(camera, instrument.pixel_nm(views[0]))
-            places = [places_in_view(shown, instrument, v, self._shift_vdyx[v]) for v in views]
-            layers[camera].data = np.concatenate(places)
-            if len(shown):
-                layers[camera].border_color = np.tile(depth_color(shown["z_nm"], instrument.depth_range_nm), (len(views), 1))
+            places = np.concatenate([places_in_view(shown, instrument, v, self._shift_vdyx[v]) for v in views])
+            fill_points(layers[camera], places, np.tile(depth_color(shown["z_nm"], instrument.depth_range_nm), (len(views), 1)))
+            self._raise(layers[camera])
 
     def _is_apart(self, view: int) -> bool:
         """Whether a view shows molecules elsewhere than where the circles are: squares around circles would say nothing."""
@@ -92,6 +91,12 @@ class Projection(QObject):
         self._made.add(camera)
         frames = self._frames[min(camera, len(self._frames) - 1)]
         return self.overlay._add(lay_molecules_in_views(frames, pixel_nm, camera, len(self._frames) > 1))
+
+    def _raise(self, layer: Any) -> None:
+        """Put the squares right below the circles, above what was found and the residual."""
+        layers, circles = self.overlay.session.viewer.layers, self.overlay.layers(MOLECULES)
+        if circles and layers.index(layer) != layers.index(circles[-1]) - 1:
+            layers.move(layers.index(layer), layers.index(circles[-1]))
 
     def _on_end(self, outcome: Outcome) -> None:
         if outcome.kind == "done":

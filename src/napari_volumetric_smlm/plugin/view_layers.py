@@ -23,12 +23,12 @@ def lay_lens_centres(centres_yx_px: NDArray[np.float64], frames: Any | None) -> 
     """Show lens centres as points (row, column) over the raw frames, to be dragged."""
     options = {
         "name": "Lens centres",
-        "size": 24.0,
+        "size": 12.0,
         "symbol": "cross",
         "face_color": "yellow",
         "border_width": 0.0,
         "features": {"lens": np.arange(1, len(centres_yx_px) + 1)},
-        "text": {"string": "{lens:.0f}", "color": "yellow", "translation": (-16.0, 16.0)},
+        "text": {"string": "{lens:.0f}", "color": "yellow", "translation": (-8.0, 8.0)},
         "metadata": mark(LENSES),
         **place_pixels(frames, 1.0),
     }
