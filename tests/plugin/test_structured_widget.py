@@ -307,6 +307,20 @@ def test_the_copied_script_makes_the_same_image(viewer, qtbot, tmp_path, monkeyp
     assert widget.calls.text(python=False).startswith("vsmlm structured reconstruct ")
 
 
+def test_a_series_is_saved_as_times_with_the_size_of_its_pixels(widget, viewer, qtbot, tmp_path):
+    import tifffile
+
+    from napari_volumetric_smlm.plugin.writers import write_picture
+
+    click(widget, qtbot)
+    data, options, _ = layer_of(viewer, SHARP).as_layer_data_tuple()
+    (saved,) = write_picture(str(tmp_path / "series.ome.tif"), data, options)
+    with tifffile.TiffFile(saved) as file:
+        assert file.series[0].axes == "TYX"
+        assert 'PhysicalSizeX="32.5"' in file.ome_metadata
+        assert np.array_equal(file.asarray(), data)
+
+
 class SlowSeries:
     """Stands for the recipe: a series that waits before each image until it is allowed."""
 

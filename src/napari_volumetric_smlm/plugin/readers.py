@@ -47,7 +47,9 @@ def show_stack(stack: RawStack) -> list[LayerData]:
     if stack.warnings:
         show_warning("\n".join(stack.warnings))
     if stack.kind is None:
-        show_info("Nothing says whether these are SMLM frames or beads: choose them in the widget where you need them.")
+        show_info(
+            "Nothing says whether these are SMLM frames or beads, a light field or stripes: choose them in the widget where you need them."
+        )
     return lay_stack(stack, instrument_beside(stack))
 
 
