@@ -123,15 +123,16 @@ def test_the_widget_is_drawn_in_both_themes_and_fits_a_narrow_dock(opened, viewe
             assert right <= opened.width(), (part.objectName(), right, opened.width())
 
 
-def test_a_sample_opens_its_widget_and_one_click_is_left(viewer, qtbot, npe2pm):
+@pytest.mark.parametrize(("sample", "instrument"), [("astigmatic", "Astigmatic"), ("light_field", "Fourier light field")])
+def test_a_sample_opens_its_widget_and_one_click_is_left(viewer, qtbot, npe2pm, sample, instrument):
     from npe2 import PluginManifest
 
     npe2pm.register(PluginManifest.from_distribution("napari-volumetric-smlm"))
-    viewer.open_sample("napari-volumetric-smlm", "astigmatic")
+    viewer.open_sample("napari-volumetric-smlm", sample)
     qtbot.wait_until(lambda: "Reconstruct (Volumetric SMLM)" in viewer.window.dock_widgets, timeout=5000)
     widget = viewer.window.dock_widgets["Reconstruct (Volumetric SMLM)"]
     assert widget.panel.button.isEnabled()
-    assert widget.session.instrument.name.startswith("Astigmatic")
+    assert widget.session.instrument.name.startswith(instrument)
 
 
 def test_volume_and_points_in_three_dimensions_are_not_black(viewer, qtbot):
