@@ -32,7 +32,7 @@ from real_tetrapod import SHARED, side_by_side
 
 TELOMERES = SHARED / "engineered_psf" / "telomeres_learned_psf"
 # Telomeres are bright and not quite points: their blur is fitted, and what is left of them is too dim to be another.
-PLAN = ReconstructPlan(fit_blur=True, min_photons=3000)
+PLAN = ReconstructPlan(fit_blur=True, min_photons=3000, detection_threshold=300)
 LEAST_MOLECULES = 60
 FRAMES = ("frame1", "frame2")
 
@@ -58,6 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=TELOMERES)
     parser.add_argument("--models", type=Path, default=Path(__file__).resolve().parent / "models", help="folder of telomeres.safetensors")
+    parser.add_argument("--paths", nargs="+", choices=("network", "search"), default=("network", "search"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmark-output/real_telomeres"), help="folder for tables and pictures")
     parser.add_argument("--json", type=Path, default=Path("benchmark-output/real_telomeres.json"))
@@ -72,6 +73,10 @@ def main() -> int:
     plans = {"search": PLAN}
     if model.is_file():
         plans = {"network": PLAN.model_copy(update={"model": str(model)}), **plans}
+    plans = {name: plan for name, plan in plans.items() if name in chosen.paths}
+    if not plans:
+        print(f"{model}: there is no such model; `train_models.py telomeres` makes it", file=sys.stderr)
+        return 2
     print("frame   path     molecules  seconds  residual variance")
     record = []
     for name in FRAMES:

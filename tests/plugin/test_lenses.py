@@ -55,10 +55,10 @@ def test_centres_are_found_dragged_and_applied(widget, viewer, qtbot):
     assert widget.session.instrument is before
     frames = layers_of(viewer, FRAMES)[0]
     assert points.data_to_world(found[1]) == pytest.approx(frames.data_to_world((0, *found[1]))[1:])
-    points.data = found + [[0, 0], [0, 0], [0, 2]]
+    points.data = np.add(found, [[0, 0], [0, 0], [0, 2]])
     assert done(box, qtbot, box.apply_button).kind == "done"
     placed = widget.session.instrument
-    assert np.array(placed.microlenses.sensor_centres_yx_px) == pytest.approx(found + [[0, 0], [0, 0], [0, 2]], abs=1e-3)
+    assert np.array(placed.microlenses.sensor_centres_yx_px) == pytest.approx(np.add(found, [[0, 0], [0, 0], [0, 2]]), abs=1e-3)
     assert widget.session.instrument_origin == "came with the images, views placed"
     assert placed.views[2].affine_yx[1][2] == pytest.approx((found[2, 1] + 2 - found[0, 1]) * 145, abs=0.2)
 
