@@ -16,8 +16,8 @@ from .scene import OUTSIDE, Patches, State
 # Largest step of one iteration in nm: beyond it the linear model of the PSF says nothing.
 LARGEST_STEP_NM = (250.0, 150.0, 150.0)
 FEWEST_PHOTONS = 1.0
-# Log-likelihood that the next step may promise, for a patch and each of its molecules, for the fit to count as done: a step of a twentieth
-# of a standard error for all parameters together. Where images overlap and steps shrink slowly, what follows after it may add up to a fifth.
+# Log-likelihood that the next step may promise, for a patch and each of its molecules, for the fit to count as done: a step of a
+# twentieth of a standard error, all parameters together. Where images overlap and steps shrink slowly, what follows may add up to a fifth.
 DONE_GAIN = (0.001, 0.0005)
 # Below this promise for a patch and each of its molecules the derivatives of the state before serve one more step.
 FOLLOW_GAIN = (2.0, 0.6)
