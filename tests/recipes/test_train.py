@@ -15,6 +15,7 @@ from napari_volumetric_smlm.errors import EngineError, ModelError
 from napari_volumetric_smlm.io.examples import example_models, start_model_path
 from napari_volumetric_smlm.io.models import card_path, read_model_weights, write_model_weights
 from napari_volumetric_smlm.recipes import finish, train_lean
+from napari_volumetric_smlm.recipes.fitting import prepare_fit
 from napari_volumetric_smlm.recipes.reconstruct import reconstruct
 from napari_volumetric_smlm.recipes.train import begin, train
 from napari_volumetric_smlm.recipes.train_lean import LeanFamily, Preset
@@ -152,3 +153,14 @@ def test_a_training_that_starts_from_a_model_begins_with_its_weights(model, toy_
 def test_the_start_model_of_the_package_is_called_shipped():
     assert start_model_path("mine.safetensors") == "mine.safetensors"
     assert Path(start_model_path("shipped")) == example_models()["start"]
+
+
+def test_the_search_after_a_model_is_short_unless_a_thorough_one_is_asked_for(model, toy_instrument):
+    region = (0, 0, 40, 40)
+    alone, short, thorough = (
+        prepare_fit(toy_instrument, ReconstructPlan(device="cpu", **way), region).localizer.rules
+        for way in ({}, {"model": str(model)}, {"model": str(model), "thorough": True})
+    )
+    assert (short.passes, short.largest_reseats) == (1, 0)
+    assert short.depth_step_nm == 2 * alone.depth_step_nm
+    assert (thorough.passes, thorough.largest_reseats, thorough.depth_step_nm) == (alone.passes, alone.largest_reseats, alone.depth_step_nm)

@@ -64,7 +64,7 @@ class ReconstructPlan(Noun):
         "no photons and no errors.",
     )
     thorough: bool = Field(
-        False, description="With a model: also search anew where the fit is bad; finds a few more in dense frames, in about twice the time."
+        False, description="With a model: also search anew where the fit is bad; may find a few more in dense frames, and takes longer."
     )
     first_frame: int = Field(0, ge=0, description="First frame to read, counted from 0.")
     last_frame: int | None = Field(None, ge=0, description="Last frame to read, counted from 0 and included; empty = to the end.")
