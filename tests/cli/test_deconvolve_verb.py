@@ -24,7 +24,7 @@ def movie(tmp_path_factory):
     shipped = load_example("light_field_3").model_copy(update={"depth_range_nm": (-600.0, 600.0)})
     small = light_field_instrument(shipped.microlenses.model_copy(update={"field_yx_px": (60, 64)}), shipped)
     save_instrument(small, folder / "i.json")
-    words = ["simulate", "--instrument", str(folder / "i.json"), "--output", str(folder / "m.tif"), "--frame-count", "1", "--quiet"]
+    words = ["simulate", "--instrument", str(folder / "i.json"), "--output", str(folder / "m.tif"), "--frame-count", "2", "--quiet"]
     assert main([*words, "--shape-yx-px", "1024", "1024", "--density-per-um2", "0.05", "--device", "cpu"]) == 0
     return folder / "m.tif", folder / "m_instrument.json"
 
@@ -48,11 +48,43 @@ def test_a_volume_is_written_with_its_voxel_size_and_how_it_came_about(movie, tm
     assert np.array_equal(tifffile.imread(place), tifffile.imread(tmp_path / "again.tif"))
 
 
+def test_every_frame_has_its_own_volume_in_one_file_when_asked_for(movie, tmp_path, capsys):
+    place = tmp_path / "each.tif"
+    assert main(command(movie, place, "--each-frame")) == 0
+    assert "2 volumes of 5 planes 300 nm apart" in capsys.readouterr().out
+    with tifffile.TiffFile(place) as file:
+        assert file.series[0].axes == "TZYX"
+        each = file.asarray()
+    for frame in (0, 1):
+        alone = tmp_path / f"{frame}.tif"
+        assert main(command(movie, alone, "--first-frame", str(frame), "--last-frame", str(frame))) == 0
+        assert np.array_equal(tifffile.imread(alone), each[frame])
+    assert not np.array_equal(each[0], each[1])
+    record = json.loads((tmp_path / "each.tif.json").read_text(encoding="utf-8"))
+    assert record["frames"] == [0, 1]
+    assert record["complete"] is True
+
+
+def test_a_stop_keeps_the_volumes_until_then(movie, tmp_path, capsys, monkeypatch):
+    def stopped_in_the_second_frame(steps, quiet):
+        for progress in steps:
+            if progress.done == 1:
+                steps.close()
+                raise Stopped([], progress.done)
+
+    monkeypatch.setattr(verb, "carry_out", stopped_in_the_second_frame)
+    assert main(command(movie, tmp_path / "v.tif", "--each-frame")) == 130
+    assert "the volumes until then are in" in capsys.readouterr().out
+    assert tifffile.imread(tmp_path / "v.incomplete.tif").shape[-2:] == (60, 64)
+    assert json.loads((tmp_path / "v.incomplete.tif.json").read_text(encoding="utf-8"))["complete"] is False
+    assert not (tmp_path / "v.tif").exists()
+
+
 def test_a_stop_writes_the_iteration_that_was_reached(movie, tmp_path, capsys, monkeypatch):
     def stopped_in_the_third_iteration(steps, quiet, watch):
         for progress in steps:
             watch(progress)
-            if progress.done == 2:
+            if (progress.stage, progress.done) == ("deconvolve", 2):
                 steps.close()
                 raise Stopped([], progress.done)
 
@@ -93,3 +125,6 @@ def test_a_trained_network_makes_a_volume_on_the_command_line(movie, tmp_path, c
     assert main([*words, "--model", str(model), "--device", "cpu", "--quiet"]) == 0
     assert "5 planes 300 nm apart, 60 x 64 pixels of 145 nm" in capsys.readouterr().out
     assert tifffile.imread(tmp_path / "v.tif").shape == (5, 60, 64)
+    assert main([*words, "--model", str(model), "--device", "cpu", "--quiet", "--each-frame", "--background-photons", "3"]) == 0
+    assert tifffile.imread(tmp_path / "v.tif").shape == (2, 5, 60, 64)
+    assert json.loads((tmp_path / "v.tif.json").read_text(encoding="utf-8"))["plan"]["background_photons"] == 3

@@ -6,17 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..domain.images import RawStack, Volume
 from ..domain.instrument import Instrument
 from ..domain.noun import Noun
-from ..domain.volume_plans import DeconvolvePlan
+from ..domain.volume_plans import DeconvolvePlan, ViewsPlan
 from ..errors import PlanError
 from ..io.instruments import load_instrument
 from ..io.results import write_image, write_provenance
+from ..io.volume_series import incomplete_path
 from .files import check_output, note, open_frames
 from .options import add_plan, plan_from
-from .progress import Stopped, carry_out
+from .progress import Stopped, carry_out, duration
 
 NAME = "deconvolve"
 SUMMARY = "Make a volume from light-field frames by Richardson-Lucy deconvolution."
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("frames", nargs="+", type=Path, metavar="FRAMES.tif", help="Light-field frames.")
     parser.add_argument("--instrument", type=Path, required=True, metavar="CAL.json", help="The calibrated instrument.")
     parser.add_argument("--output", type=Path, required=True, metavar="VOLUME.tif", help="Volume to write, with its voxel size.")
+    add_each_frame(parser, "Write a volume of every frame, with the axes t, z, y, x, instead of one volume of their mean.")
     add_plan(parser, DeconvolvePlan)
 
 
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     """Deconvolve and write the volume, also after Ctrl-C."""
     plan = plan_from(args, DeconvolvePlan)
     stack, instrument = open_views(args)
+    if args.each_frame:
+        return write_each_frame(args, stack, instrument, plan)
     from ..recipes.deconvolve import deconvolve
 
     latest: list[Any] = []
@@ -74,23 +77,29 @@ def open_views(args: argparse.Namespace) -> tuple[RawStack, Instrument]:
 
 def write_volume(volume: Volume, output: Path, made_from: tuple[RawStack, Instrument, Noun], **record: Any) -> None:
     """Write a volume as OME-TIFF, and beside it how it came about."""
-    stack, instrument, plan = made_from
+    from ..recipes.volume_series import record_of
+
     write_image(volume.values_zyx, output, volume.voxel_zyx_nm)
-    origin = {"origin_zyx_nm": volume.origin_zyx_nm, "voxel_zyx_nm": volume.voxel_zyx_nm, "quantity": volume.quantity}
-    write_provenance(
-        {
-            "vsmlm": __version__,
-            "source": list(stack.source),
-            "source_fingerprint": stack.fingerprint,
-            "instrument": instrument.name,
-            "instrument_fingerprint": instrument.fingerprint,
-            "z_reference": instrument.z_reference,
-            "plan": plan.model_dump(mode="json"),
-            **origin,
-            **record,
-        },
-        output,
-    )
+    write_provenance(record_of(volume, made_from, **record), output)
+
+
+def write_each_frame(args: argparse.Namespace, stack: RawStack, instrument: Instrument, plan: ViewsPlan) -> int:
+    """Write a volume of every frame, also after Ctrl-C."""
+    from ..recipes.volume_series import write_volumes
+
+    try:
+        written = carry_out(write_volumes(stack, instrument, plan, args.output), args.quiet)
+    except Stopped:
+        kept = incomplete_path(args.output)
+        print(f"Stopped: the volumes until then are in {kept}" if kept.is_file() else "Stopped before the first volume was done")
+        return INTERRUPTED
+    print(f"{written.count} volumes of {words_of(written.last)}, {duration(written.seconds)}: {written.place}")
+    return 0
+
+
+def add_each_frame(parser: argparse.ArgumentParser, words: str) -> None:
+    """Add the option for one volume a frame."""
+    parser.add_argument("--each-frame", action="store_true", help=words)
 
 
 def words_of(volume: Volume) -> str:

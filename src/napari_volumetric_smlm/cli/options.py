@@ -27,15 +27,16 @@ def option_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_plan(parser: argparse.ArgumentParser, plan: type[Noun]) -> None:
-    """Add an option for each field of a plan, and `--plan` for all of them from a file."""
+def add_plan(parser: argparse.ArgumentParser, plan: type[Noun], other: type[Noun] | None = None) -> None:
+    """Add an option for each field of a plan, and `--plan` for all of them from a file; then what only the `other` plan has."""
     group = parser.add_argument_group("settings")
     group.add_argument("--plan", metavar="PLAN.json", type=Path, help="Settings from a file; options given beside it go before it.")
-    for name, field in plan.model_fields.items():
-        kind = field_kind(plan, name)
-        group.add_argument(option_of(name), dest=name, default=argparse.SUPPRESS, help=_help(plan, name, kind), **_form(name, kind))
-        if not field.description:
-            raise TypeError(f"{plan.__name__}.{name} has no description")
+    more = {} if other is None else {name: other for name in other.model_fields if name not in plan.model_fields}
+    for name, owner in {**dict.fromkeys(plan.model_fields, plan), **more}.items():
+        kind = field_kind(owner, name)
+        group.add_argument(option_of(name), dest=name, default=argparse.SUPPRESS, help=_help(owner, name, kind), **_form(name, kind))
+        if not owner.model_fields[name].description:
+            raise TypeError(f"{owner.__name__}.{name} has no description")
 
 
 def plan_from(args: argparse.Namespace, plan: type[N]) -> N:

@@ -16,7 +16,7 @@ from ..io.instruments import load_instrument
 from ..io.tables import FORMATS, write_table
 from ..io.tables.files import BY_SUFFIX
 from ..recipes.record import Collector
-from .deconvolve import open_views, words_of, write_volume
+from .deconvolve import add_each_frame, open_views, words_of, write_each_frame, write_volume
 from .files import check_output, note, open_frames
 from .options import add_plan, plan_from
 from .progress import Stopped, carry_out, duration
@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="Write a volume (.tif) instead of a table: the mean of light-field frames, by a --model of the architecture vnet.",
     )
-    add_plan(parser, ReconstructPlan)
+    add_each_frame(parser, "With --volume: a volume of every frame, with the axes t, z, y, x, instead of one volume of their mean.")
+    add_plan(parser, ReconstructPlan, VolumePlan)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,7 +92,11 @@ def _write_volume(args: argparse.Namespace, plan: ReconstructPlan) -> int:
     stack, instrument = open_views(args)
     from ..recipes.volume import make_volume
 
-    chosen = VolumePlan(model=plan.model, first_frame=plan.first_frame, last_frame=plan.last_frame, device=plan.device)
+    shared = {name: getattr(plan, name) for name in VolumePlan.model_fields if name in ReconstructPlan.model_fields}
+    alone = {name: getattr(args, name) for name in VolumePlan.model_fields if name not in shared and hasattr(args, name)}
+    chosen = VolumePlan.model_validate(shared | alone)
+    if args.each_frame:
+        return write_each_frame(args, stack, instrument, chosen)
     volume = carry_out(make_volume(stack, instrument, chosen), args.quiet)
     write_volume(volume, args.output, (stack, instrument, chosen))
     print(f"{words_of(volume)}: {args.output}")
