@@ -34,12 +34,12 @@ from torch import Tensor
 
 from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.instrument import Instrument
-from napari_volumetric_smlm.domain.volume_plans import ViewsPlan
+from napari_volumetric_smlm.domain.volume_plans import ViewsPlan, VolumePlan
 from napari_volumetric_smlm.engine.deconvolve.richardson_lucy import Deconvolution, as_wide_field
-from napari_volumetric_smlm.engine.networks.vnet import CompactVNet, Exposure, tile_volume, tiles_of
+from napari_volumetric_smlm.engine.networks.vnet import CompactVNet
 from napari_volumetric_smlm.engine.simulate.camera import expose
 from napari_volumetric_smlm.engine.simulate.phantoms import MICROTUBULE_NM, Phantom, crossing_filaments, hollow_tube, phantom
-from napari_volumetric_smlm.engine.simulate.planes import DepthGrid, parallax_px, view_kernels, wide_field_kernels
+from napari_volumetric_smlm.engine.simulate.planes import DepthGrid, view_kernels, wide_field_kernels
 from napari_volumetric_smlm.engine.simulate.structures import Box
 from napari_volumetric_smlm.engine.simulate.volumes import WIDE_FIELD_REACH_NM, WIDE_FIELD_WINDOW_PX, VolumeScene
 from napari_volumetric_smlm.io.examples import load_example
@@ -50,6 +50,7 @@ from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.light_field_views import SummedViews, sum_views
 from napari_volumetric_smlm.recipes.split_views import cut_instrument
 from napari_volumetric_smlm.recipes.trained import load_network
+from napari_volumetric_smlm.recipes.volume import volume_of_views
 
 HERE = Path(__file__).resolve().parent
 FIELD, RIM, WINDOW, ITERATIONS = 256, 8, 81, 50
@@ -114,21 +115,14 @@ def from_files(folder: Path) -> Case:
 
 
 def by_network(network: CompactVNet, case: Case) -> tuple[Volume, float]:
-    """Volume, and the seconds that it takes once the frames are read."""
+    """Volume, and the seconds that it takes once the frames are read and the optics known."""
     seconds = []
-    seen, ground = case.views.views_vyx[None], case.background_v[None]
-    for _ in range(5):
+    for _ in range(6):
         started = time.perf_counter()
-        with torch.inference_mode():
-            exposure = Exposure.of(seen, ground, case.views.read_variance)
-            above = seen - ground[:, :, None, None]
-            volume = torch.empty((network.planes, *seen.shape[-2:]))
-            for tile in tiles_of((seen.shape[-2], seen.shape[-1])):
-                top, left, bottom, right = tile
-                volume[:, top:bottom, left:right] = tile_volume(network, above, exposure, tile)[0]
-            volume *= exposure.unit_t
+        volume = finish(volume_of_views(network, case.views, VolumePlan(model="", device="cpu")))
         seconds.append(time.perf_counter() - started)
-    return volume.double().numpy(), statistics.median(seconds)
+    # the first run computes the optics
+    return volume.double().numpy(), statistics.median(seconds[1:])
 
 
 def by_deconvolution(case: Case, kernel: Tensor, wide: Tensor) -> tuple[Volume, float]:
@@ -166,7 +160,6 @@ def measure(case: Case, network: CompactVNet, output: Path) -> dict[str, Any]:
     instrument = case.views.instrument
     grid = DepthGrid.of(instrument, (instrument.depth_range_nm[1] - instrument.depth_range_nm[0]) / (network.planes - 1))
     kernel = view_kernels(instrument, grid, WINDOW)
-    network.parallax_vz2 = parallax_px(kernel)
     wide = wide_field_kernels(instrument, grid, WIDE_FIELD_WINDOW_PX, WIDE_FIELD_REACH_NM)
     ours, fast = by_network(network, case)
     theirs, slow = by_deconvolution(case, kernel, wide)

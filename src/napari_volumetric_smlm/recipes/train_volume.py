@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from ..domain.instrument import Instrument
 from ..domain.plans import TrainPlan
 from ..domain.runs import Progress
+from ..engine.deconvolve.coarse import coarse_planes
 from ..engine.simulate.planes import DepthGrid, parallax_px, view_kernels
 from ..engine.training.average import Batch
 from ..engine.training.precision import mixed_precision
-from .volume_frames import DEPTH_STEP_NM, WINDOW_PX, VolumeFrames
+from .volume_frames import DEPTH_STEP_NM, WINDOW_PX, VolumeBatch, VolumeFrames
 
 VOLUME_KINDS = ("vnet", "vnet_paper")
 TEST_FRAMES = 32
@@ -61,7 +62,7 @@ class VolumeFamily:
         planes = plan.depth_planes or (PAPER_PLANES if paper else None)
         step = (high - low) / (planes - 1) if planes else DEPTH_STEP_NM
         grid = DepthGrid.of(instrument, step)
-        self.frames = VolumeFrames(instrument, plan, grid)
+        self.frames = VolumeFrames(instrument, plan, grid, coarse=not paper)
         self.frame_count, self.batch = preset.frames, PAPER_BATCH if paper else preset.batch
         self.architecture: dict[str, Any]
         if paper:
@@ -70,13 +71,13 @@ class VolumeFamily:
         shift = parallax_px(view_kernels(instrument, grid, WINDOW_PX))
         # rounded, so that a card made on another machine is the same
         self.architecture = {"parallax_px": [[[round(s, 3) for s in at] for at in view] for view in shift.tolist()],
-                             "width": preset.width, "dilations": list(preset.dilations)}  # fmt: skip
+                             "width": preset.width, "dilations": list(preset.dilations), "coarse_planes": coarse_planes(grid.planes)}  # fmt: skip
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Share of a volume's variance that the network's answer misses, mean over the frames."""
         drawn = self.frames.drawn(batch)
         with mixed_precision(drawn.views_tvyx.device):
-            answer = network(drawn.views_tvyx, drawn.exposure)
+            answer = _answer(network, drawn)
         true = drawn.volume_tzyx / drawn.exposure.unit_t[:, None, None, None]
         inner = (..., slice(RIM_PX, -RIM_PX), slice(RIM_PX, -RIM_PX))
         error, spread = ((answer.float() - true)[inner] ** 2).mean((1, 2, 3)), true[inner].var((1, 2, 3))
@@ -88,9 +89,15 @@ class VolumeFamily:
         correlations, missed = [], []
         for first in range(0, TEST_FRAMES, together):
             drawn = self.frames.batch(together, first, test=True)
-            answer = network(drawn.views_tvyx, drawn.exposure) * drawn.exposure.unit_t[:, None, None, None]
+            answer = _answer(network, drawn) * drawn.exposure.unit_t[:, None, None, None]
             for found, true in zip(answer.flatten(1), drawn.volume_tzyx.flatten(1), strict=True):
                 correlations.append(float(torch.corrcoef(torch.stack([found, true]))[0, 1]))
                 missed.append(float(((found - true) ** 2).mean() / true.var().clamp(min=1e-12)))
             yield Progress(stage="test", done=first + together, total=TEST_FRAMES)
         return {"correlation": sum(correlations) / len(correlations), "missed_variance": sum(missed) / len(missed)}
+
+
+def _answer(network: nn.Module, drawn: VolumeBatch) -> Tensor:
+    more = () if drawn.coarse_tzyx is None else (drawn.coarse_tzyx,)
+    answer: Tensor = network(drawn.views_tvyx, drawn.exposure, *more)
+    return answer

@@ -88,7 +88,7 @@ def proposer(network: nn.Module, card: ModelCard, table: PsfTable, shape_yx: tup
     ModelError
         If the model makes volumes.
     """
-    if card.kind in ("vnet", "vnet_paper"):
+    if card.makes_volumes:
         raise ModelError("this model makes volumes, not molecules: reconstruct a volume with it, or leave the model out")
     if card.kind in VOXEL_RULES:
         return VoxelLocalizer(network, card, table)
@@ -132,7 +132,7 @@ def build(card: ModelCard) -> nn.Module:
         if card.kind == "localizer":
             return LocalizerNetwork(int(shape["channels"]), int(shape["width"]), dilations)
         if card.kind == "vnet":
-            return CompactVNet(torch.tensor(shape["parallax_px"]), int(shape["width"]), dilations)
+            return CompactVNet(torch.tensor(shape["parallax_px"]), int(shape["width"]), dilations, int(shape["coarse_planes"]))
         if card.kind in VOXEL_RULES:
             return VoxelNetwork(int(shape["depth_planes"]), int(shape["upsampling"]), dilations)
     except KeyError as missing:

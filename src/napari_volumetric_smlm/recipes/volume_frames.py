@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..domain.instrument import Camera, Instrument
 from ..domain.plans import TrainPlan
+from ..engine.deconvolve.coarse import CoarseOptics, coarse_volume
 from ..engine.deconvolve.ground import dark_level
 from ..engine.networks.units import Units
 from ..engine.networks.vnet import Exposure
@@ -34,16 +35,26 @@ UNSURE = 1.2  # a frame's unit may be wrong by this factor: a crop is not the wh
 
 @dataclass(frozen=True)
 class VolumeBatch:
-    """Views above the background (t, v, y, x) with their exposure, and the volumes (t, z, y, x) that they show; in detected photons."""
+    """Views above the background (t, v, y, x) with their exposure, and the volumes (t, z, y, x) that they show; in detected photons.
+
+    coarse_tzyx : their coarse volumes, where they were asked for.
+    """
 
     views_tvyx: Tensor
     exposure: Exposure
     volume_tzyx: Tensor
+    coarse_tzyx: Tensor | None
 
 
 class VolumeFrames:
     """Draws batches; batch k of a seed is always the same.
 
+    Parameters
+    ----------
+    coarse : make coarse volumes as well, which the compact network reads.
+
+    Attributes
+    ----------
     table : what draws (it knows the device and the window).
 
     Raises
@@ -52,7 +63,7 @@ class VolumeFrames:
         If the instrument has one view only: one view does not tell depths apart, or views share a camera: they must be cut.
     """
 
-    def __init__(self, instrument: Instrument, plan: TrainPlan, grid: DepthGrid) -> None:
+    def __init__(self, instrument: Instrument, plan: TrainPlan, grid: DepthGrid, coarse: bool) -> None:
         count = len(instrument.views)
         if count < 2:
             raise PlanError(f"{plan.architecture} sees depth by parallax between views, the instrument {instrument.name!r} has one view")
@@ -64,6 +75,7 @@ class VolumeFrames:
         self.shape_yx = (plan.frame_px, plan.frame_px)
         window = plan.window_px or WINDOW_PX
         self.table = VolumeScene(instrument, grid, self.shape_yx, window + 1 - window % 2, chosen_device(plan.device))
+        self._coarse = CoarseOptics.of(instrument, grid, self.table.window_px).to(self.table.device) if coarse else None
         low, high = instrument.depth_range_nm
         # photons as they are counted, of those before the sensor
         counted = [camera.quantum_efficiency / camera.excess_noise for camera in instrument.cameras]
@@ -97,7 +109,10 @@ class VolumeFrames:
         exposure = Exposure.of(views, ground, read_variance(self.instrument))
         factor = UNSURE ** (2 * torch.rand(frames, generator=generator) - 1).to(views.device)
         exposure = Exposure(exposure.unit_t * factor, exposure.noise_t / factor)
-        return VolumeBatch(views - ground[:, :, None, None], exposure, volume)
+        coarse = None
+        if self._coarse is not None:
+            coarse = torch.stack([coarse_volume(*one, self._coarse) for one in zip(views, ground.clamp(min=0), strict=True)])
+        return VolumeBatch(views - ground[:, :, None, None], exposure, volume, coarse)
 
     def _ground(self, generator: torch.Generator) -> tuple[float, float]:
         """Limits of the background: a part of those of the plan, so that flat and uneven ones come."""

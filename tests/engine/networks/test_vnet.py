@@ -12,51 +12,55 @@ from napari_volumetric_smlm.engine.simulate.volumes import VolumeScene
 from napari_volumetric_smlm.io.examples import load_example
 from napari_volumetric_smlm.recipes.split_views import cut_instrument
 
+COARSE = 3  # planes
+
 
 @pytest.fixture(scope="module")
 def network():
     """A small network in which every weight matters."""
     generator = torch.Generator().manual_seed(5)
     parallax = 12 * torch.rand((3, 5, 2), generator=generator) - 6
-    network = CompactVNet(parallax, 8, (1, 3)).eval().requires_grad_(False)
+    network = CompactVNet(parallax, 8, (1, 3), COARSE).eval().requires_grad_(False)
     for weights in network.parameters():
         weights.copy_(0.2 * torch.randn(weights.shape, generator=generator))
     return network
 
 
 def frames(shape, count=2):
-    views = torch.poisson(torch.full((count, 3, *shape), 20.0), generator=torch.Generator().manual_seed(6))
-    return views - 15, Exposure.of(views, torch.full((count, 3), 15.0), 2.0)
+    generator = torch.Generator().manual_seed(6)
+    views = torch.poisson(torch.full((count, 3, *shape), 20.0), generator=generator)
+    coarse = 20 * torch.rand((count, COARSE, *((n + 1) // 2 for n in shape)), generator=generator)
+    return views - 15, Exposure.of(views, torch.full((count, 3), 15.0), 2.0), coarse
 
 
 @pytest.mark.parametrize("shape", [(64, 48), (33, 47)])
 def test_a_volume_has_the_size_of_its_frames_and_comes_again_to_the_bit(network, shape):
-    views, exposure = frames(shape)
-    volume = network(views, exposure)
+    views, exposure, coarse = frames(shape)
+    volume = network(views, exposure, coarse)
     assert volume.shape == (2, 5, *shape)
     assert (volume >= 0).all()
-    assert torch.equal(volume, network(views, exposure))
-    alone = network(views[1:], Exposure(exposure.unit_t[1:], exposure.noise_t[1:]))
+    assert torch.equal(volume, network(views, exposure, coarse))
+    alone = network(views[1:], Exposure(exposure.unit_t[1:], exposure.noise_t[1:]), coarse[1:])
     assert (alone[0] - volume[1]).abs().max() < 1e-5 * volume.max()
 
 
 @pytest.mark.parametrize("shape", [(120, 90), (121, 87)])
 def test_tiles_make_the_same_volume_as_the_whole_frame(network, shape):
-    views, exposure = frames(shape)
-    whole, tiled = network(views, exposure), torch.full((2, 5, *shape), torch.nan)
+    views, exposure, coarse = frames(shape)
+    whole, tiled = network(views, exposure, coarse), torch.full((2, 5, *shape), torch.nan)
     tiles = tiles_of(shape, 32)
     for tile in tiles:
         top, left, bottom, right = tile
-        tiled[..., top:bottom, left:right] = tile_volume(network, views, exposure, tile)
+        tiled[..., top:bottom, left:right] = tile_volume(network, views, exposure, coarse, tile)
     assert len(tiles) == 12
     assert (tiled - whole).abs().max() < 1e-5 * whole.max()
 
 
 def test_the_halo_is_not_wider_than_needed_and_not_narrower(network):
-    views, exposure = frames((160, 160), 1)
-    before = network(views, exposure)
+    views, exposure, coarse = frames((160, 160), 1)
+    before = network(views, exposure, coarse)
     views[..., 80, 80] += 1000
-    changed = (network(views, exposure) != before).any((0, 1)).nonzero()
+    changed = (network(views, exposure, coarse) != before).any((0, 1)).nonzero()
     reach = (changed - 80).abs().max()
     assert network.halo_px - 6 <= reach <= network.halo_px
 
@@ -64,7 +68,7 @@ def test_the_halo_is_not_wider_than_needed_and_not_narrower(network):
 def test_shifted_back_by_their_parallax_views_of_a_point_agree_at_its_depth_only():
     instrument = cut_instrument(load_example("light_field_3"))
     grid = DepthGrid.of(instrument, 250.0)
-    network = CompactVNet(parallax_px(view_kernels(instrument, grid, 61)), 4, (1,))
+    network = CompactVNet(parallax_px(view_kernels(instrument, grid, 61)), 4, (1,), COARSE)
     # far from focus the brightest spot of a view lags behind its centre of light, which the parallax is taken from
     for plane, slack in ((5, 0), (8, 0), (11, 0), (14, 1)):
         point = torch.tensor([[float(grid.z_nm[plane]), 32 * 145.0, 28 * 145.0]])

@@ -21,6 +21,7 @@ from ..simulate.planes import FocusScan, PlaneImaging
 TILE_PX = 256
 # where hardly any view sees a voxel, its light is not divided by less than this share of what others get
 LEAST_SEEN = 1e-3
+FARTHEST = 0.95  # of a step, that an accelerated iteration begins beyond the last
 
 
 class Deconvolution:
@@ -33,6 +34,8 @@ class Deconvolution:
     background_v : constant photons per pixel of each view.
     seen_vyx : which pixels count; None = all.
     tile_px : largest side of a tile.
+    accelerated : go on in the direction of the last change, as far as the changes agree [biggs1997]: a few iterations reach what takes
+        several times as many, at the price of a likelihood that may fall for a step.
 
     Attributes
     ----------
@@ -40,7 +43,13 @@ class Deconvolution:
     """
 
     def __init__(
-        self, views_vyx: Tensor, kernel_vzyx: Tensor, background_v: Tensor, seen_vyx: Tensor | None = None, tile_px: int = TILE_PX
+        self,
+        views_vyx: Tensor,
+        kernel_vzyx: Tensor,
+        background_v: Tensor,
+        seen_vyx: Tensor | None = None,
+        tile_px: int = TILE_PX,
+        accelerated: bool = False,
     ) -> None:
         self.shape_yx = (views_vyx.shape[1], views_vyx.shape[2])
         counts = tuple(math.ceil(n / tile_px) for n in self.shape_yx)
@@ -60,6 +69,8 @@ class Deconvolution:
         self._given.clamp_(min=LEAST_SEEN * float(self._given.max()))
         light = (self._views - self._background_v * self._seen).sum().clamp(min=1e-6 * self._seen.sum())
         self._volume = torch.full_like(self._given, float(light / self._given.sum()))
+        # where the next iteration begins
+        self._begin, self._change, self._accelerated = self._volume, torch.zeros_like(self._volume), accelerated
         self.iterations = 0
 
     @property
@@ -84,13 +95,21 @@ class Deconvolution:
         """One iteration; yields the tiles that are done, and changes the volume only at its end."""
         gained = torch.zeros_like(self._volume)
         for done, corner in enumerate(self._corners, start=1):
-            mean = self._imaging.forward(self._beneath(self._volume, corner)).clamp(min=0) + self._background_v
+            mean = self._imaging.forward(self._beneath(self._begin, corner)).clamp(min=0) + self._background_v
             ratio = self._above(self._views, corner) / mean.clamp(min=1e-9)
             self._beneath(gained, corner).add_(self._imaging.adjoint(ratio))
             yield done
         # transforms round to both sides of zero
-        self._volume = self._volume * gained.clamp_(min=0).div_(self._given)
+        before, self._volume = self._volume, self._begin * gained.clamp_(min=0).div_(self._given)
+        self._begin = self._extrapolated(before) if self._accelerated else self._volume
         self.iterations += 1
+
+    def _extrapolated(self, before: Tensor) -> Tensor:
+        """The volume, moved on along its last step."""
+        change, last = self._volume - self._begin, self._change
+        agree = float((change * last).sum() / (last**2).sum().clamp(min=1e-20))
+        self._change = change
+        return (self._volume + min(max(agree, 0.0), FARTHEST) * (self._volume - before)).clamp(min=0)
 
     def _above(self, views_vyx: Tensor, corner: tuple[int, int]) -> Tensor:
         height, width = self._imaging.shape_yx

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool3d, pad
 
 from ...errors import PlanError
-from .vnet import BRIGHTNESS, Exposure
+from .vnet import Exposure
+
+BRIGHTNESS = 10.0  # of a voxel in focus, about, in the unit of the views
 
 LEVELS, WIDTH, STEM_COPIES = 7, 16, 1
 DROPPED = 0.3

@@ -2,8 +2,9 @@
 
 The physics comes first. Each view is shifted back by its known parallax for every depth of the grid (a plane sweep): where all views then
 agree there is light at that depth. What the views have in common (their mean and their minimum) and how far they differ are channels of a
-two-dimensional trunk at half resolution, in which depths are channels. No layer looks at a whole frame, so a tile with enough around it
-gives what the whole frame would.
+two-dimensional trunk at half resolution, in which depths are channels. A coarse deconvolution of the same views
+(`deconvolve.coarse`) says where light lies by and large; the network corrects it. No layer looks at a whole frame, so a tile with enough
+around it gives what the whole frame would.
 """
 
 from __future__ import annotations
@@ -13,11 +14,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, pad, pixel_shuffle, pixel_unshuffle, softplus
+from torch.nn.functional import avg_pool2d, interpolate, pad, pixel_shuffle, pixel_unshuffle
 
 STATISTICS = 3  # of the shifted views: mean, minimum, spread
-SHARPNESS = 4.0  # of the bend of the last softplus
-BRIGHTNESS = 10.0  # of a voxel in focus, about, in the unit of the views
 TILE_PX = 256
 
 
@@ -61,17 +60,22 @@ class CompactVNet(nn.Module):
     parallax_vz2 : shift of every view at every depth, rows and columns in pixels; an attribute, to be set to that of the instrument.
     width : channels of the trunk at half resolution.
     dilations : one block each.
+    coarse : planes of the coarse volume; the first and the last are those of the fine one.
     """
 
     parallax_vz2: Tensor
+    _between: Tensor
 
-    def __init__(self, parallax_vz2: Tensor, width: int, dilations: tuple[int, ...]) -> None:
+    def __init__(self, parallax_vz2: Tensor, width: int, dilations: tuple[int, ...], coarse: int) -> None:
         super().__init__()
         views, planes = parallax_vz2.shape[:2]
         self.views, self.planes, self.dilations = views, planes, dilations
         # known, not learned: it goes where the network goes, but not into its weights
         self.register_buffer("parallax_vz2", parallax_vz2, persistent=False)
-        self.enter = nn.Conv2d(STATISTICS * planes + 4 * views + 1, width, 1)
+        # every plane lies between two coarse ones
+        at = torch.linspace(0, coarse - 1, planes)[:, None]
+        self.register_buffer("_between", (1 - (at - torch.arange(coarse)).abs()).clamp(min=0), persistent=False)
+        self.enter = nn.Conv2d(STATISTICS * planes + coarse + 4 * views + 1, width, 1)
         self.blocks = nn.Sequential(*(_Block(width, d) for d in dilations))
         self.leave = nn.Conv2d(2 * width, 4 * planes, 1)
         with torch.no_grad():
@@ -82,17 +86,21 @@ class CompactVNet(nn.Module):
         """Pixels around a tile that its values depend on, an even number."""
         return 2 * (sum(self.dilations) + 1 + math.ceil(float(self.parallax_vz2.abs().max()) / 2))
 
-    def forward(self, views_tvyx: Tensor, exposure: Exposure) -> Tensor:
-        """Volumes, in the exposure's unit, of views in photons above the background; any size, odd sizes are padded."""
+    def forward(self, views_tvyx: Tensor, exposure: Exposure, coarse_tzyx: Tensor) -> Tensor:
+        """Volumes, in the exposure's unit, of views in photons above the background and their coarse volume; odd sizes are padded."""
         height, width = views_tvyx.shape[-2:]
-        views = pad(views_tvyx / exposure.unit_t[:, None, None, None], (0, width % 2, 0, height % 2))
+        unit = exposure.unit_t[:, None, None, None]
+        views, coarse = pad(views_tvyx / unit, (0, width % 2, 0, height % 2)), coarse_tzyx / unit
         swept = self._sweep(views)
         mean, least = swept.mean(1), swept.amin(1)
         spread = (swept - mean[:, None]).abs().mean(1)
         noise = exposure.noise_t[:, None, None, None].expand(-1, 1, *mean.shape[-2:])
-        first = torch.relu(self.enter(torch.cat([mean, least, spread, pixel_unshuffle(views, 2), noise], 1)))
+        first = torch.relu(self.enter(torch.cat([mean, least, spread, coarse, pixel_unshuffle(views, 2), noise], 1)))
         last = self.leave(torch.cat([self.blocks(first), first], 1))
-        return BRIGHTNESS * softplus(pixel_shuffle(last, 2)[..., :height, :width], beta=SHARPNESS)
+        about = self._between @ interpolate(coarse, scale_factor=2, mode="bilinear").flatten(2)
+        volume = pixel_shuffle(last, 2) + about.view(len(views), self.planes, *views.shape[-2:])
+        # in training what is too low must go on to learn
+        return volume[..., :height, :width] if self.training else volume[..., :height, :width].clamp(min=0)
 
     def _sweep(self, views_tvyx: Tensor) -> Tensor:
         """Views at half resolution, shifted back by their parallax for every depth: (T, v, z, y / 2, x / 2)."""
@@ -127,10 +135,13 @@ def tiles_of(shape_yx: tuple[int, int], tile_px: int = TILE_PX) -> list[Tile]:
     return [(top, left, min(height, top + tile_px), min(width, left + tile_px)) for top, left in corners]
 
 
-def tile_volume(network: CompactVNet, views_tvyx: Tensor, exposure: Exposure, tile: Tile) -> Tensor:
+def tile_volume(network: CompactVNet, views_tvyx: Tensor, exposure: Exposure, coarse_tzyx: Tensor, tile: Tile) -> Tensor:
     """Volumes (T, z, rows, columns) over one tile of large frames; the same as in one piece, in bounded memory."""
     top, left, bottom, right = tile
     halo = network.halo_px
     y0, x0 = max(0, top - halo), max(0, left - halo)
-    volume: Tensor = network(views_tvyx[..., y0 : bottom + halo, x0 : right + halo], exposure)
+    views = views_tvyx[..., y0 : bottom + halo, x0 : right + halo]
+    # tiles and halos begin at even pixels
+    coarse = coarse_tzyx[..., y0 // 2 : (y0 + views.shape[-2] + 1) // 2, x0 // 2 : (x0 + views.shape[-1] + 1) // 2]
+    volume: Tensor = network(views, exposure, coarse)
     return volume[..., top - y0 : bottom - y0, left - x0 : right - x0]
