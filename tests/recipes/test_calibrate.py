@@ -280,7 +280,7 @@ def test_the_verdict_tells_when_the_opposite_direction_fits_better():
 
 
 def test_while_it_fits_it_shows_measured_beside_fitted(plain_instrument, stack, monkeypatch):
-    monkeypatch.setattr("napari_volumetric_smlm.recipes.calibrate.PAUSE_S", 0.0)
+    monkeypatch.setattr("napari_volumetric_smlm.recipes.fit_steps.PAUSE_S", 0.0)
     seen = []
     finish(calibrate([stack], plain_instrument, BRIEF), lambda progress: seen.append(progress) if progress.preview is not None else None)
     assert len(seen) > 50

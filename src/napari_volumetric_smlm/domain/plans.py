@@ -36,8 +36,10 @@ class CalibrationPlan(Noun):
     held_out_slices: tuple[int, ...] | None = Field(
         None, description="Slices (from 0) that the fit must not see and that score it; empty = every third slice."
     )
-    try_both_signs: bool = Field(True, description="Also fit with the opposite z direction and show both scores.")
-    pixel_wise: bool = Field(True, description="Refine the phase pixel by pixel after the Zernike fit.")
+    try_both_signs: bool = Field(
+        True, description="Also fit with the opposite z direction and show both scores; parallax tells it without."
+    )
+    pixel_wise: bool = Field(True, description="Refine the phase pixel by pixel after the Zernike fit; views of microlenses need none.")
     fit_amplitude: bool = Field(True, description="Also fit a smooth amplitude over the pupil.")
     device: Device = Field("auto", description="Where to compute.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..domain.images import RawStack
-from ..domain.instrument import Instrument
+from ..domain.instrument import Instrument, View
 from ..domain.plans import CalibrationPlan
 from ..domain.runs import Progress
 from ..engine.retrieve.beads import BeadField, Beads, cut_window, find_beads, given_beads
@@ -92,6 +92,16 @@ def survey(stack: RawStack, instrument: Instrument, camera: int) -> Generator[Pr
     return BeadField(total / stack.frame_count, largest, limit)
 
 
+def part_of(field: BeadField, view: View) -> tuple[BeadField, NDArray[np.int_]]:
+    """What a camera shows of one view, and the first pixel of that: other views' beads are not this one's."""
+    if view.region_yx_px is None:
+        return field, np.zeros(2, dtype=int)
+    # a region may reach beyond the frame; negative numbers would count from the other side
+    top, left, bottom, right = (max(0, n) for n in view.region_yx_px)
+    inside = (slice(top, bottom), slice(left, right))
+    return BeadField(field.mean_yx[inside], field.largest_yx[inside], field.saturation_counts), np.array([top, left])
+
+
 def smallest_spot_px(instrument: Instrument) -> float:
     """Standard deviation of an in-focus image, in pixels of the first view."""
     return 0.21 * instrument.emission_nm / instrument.objective.numerical_aperture / instrument.pixel_nm(0)
@@ -146,11 +156,14 @@ def _in_all_views(fields: list[BeadField], instrument: Instrument, plan: Calibra
     if plan.bead_positions_yx_px:
         beads = given_beads(fields[first], np.asarray(plan.bead_positions_yx_px, dtype=float), plan.crop_px)
     else:
-        beads = find_beads(fields[first], plan.crop_px, spot)
+        part, corner = part_of(fields[first], instrument.views[0])
+        found = find_beads(part, plan.crop_px, spot)
+        beads = replace(found, positions_yx_px=found.positions_yx_px + corner)
     kept = np.arange(len(beads.positions_yx_px))
     places: list[NDArray[np.float64]] = [beads.positions_yx_px]
     for v, view in enumerate(instrument.views[1:], start=1):
-        others = find_beads(fields[view.camera], beads.crop_px, spot).positions_yx_px
+        part, corner = part_of(fields[view.camera], view)
+        others = find_beads(part, beads.crop_px, spot).positions_yx_px + corner
         affine = np.asarray(view.affine_yx, dtype=float)
         scale = instrument.pixel_nm(v)
         # only beads found in both: a place that merely ought to have a bead would spoil the fit

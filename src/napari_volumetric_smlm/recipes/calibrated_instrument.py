@@ -12,7 +12,10 @@ from ..domain.instrument import Instrument, View
 from ..engine.retrieve.gauge import weight_yx
 from ..engine.retrieve.model import NM, BeadImages, PupilModel
 from ..engine.retrieve.register import fit_affine, rows_of
+from ..engine.retrieve.together import places_nm
 from .bead_stacks import CutBeads
+
+SHARE_OF_FIELD = 0.5
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class FittedView:
 
 def calibrated_instrument(instrument: Instrument, fitted: list[FittedView], beads: CutBeads) -> Instrument:
     """The instrument with what the final fits say about its views."""
-    places = [f.final.shift_bk2.median(dim=1).values.cpu().double().numpy() * NM + beads.centre_vb2_nm[v] for v, f in enumerate(fitted)]
+    places = places_nm([f.final for f in fitted]) + beads.centre_vb2_nm
     focus_k = nominal_focus(instrument, fitted[0])
     light = [float(f.final.log_photons_bk.exp().mean()) * _photons_per_count(instrument, v) for v, f in enumerate(fitted)]
     views = []
@@ -45,7 +48,7 @@ def calibrated_instrument(instrument: Instrument, fitted: list[FittedView], bead
             "blur_nm": abs(float(final.blur)) * NM,
         }
         if v:
-            affine = fit_affine(places[0], places[v], np.asarray(scene.affine_yx, dtype=float))
+            affine = fit_affine(places[0], places[v], np.asarray(scene.affine_yx, dtype=float), _least_spread(instrument))
             update |= {
                 "affine_yx": rows_of(affine),
                 "focus_shift_nm": float((final.focus_bk_nm()[0] - focus_k).mean()),
@@ -53,6 +56,14 @@ def calibrated_instrument(instrument: Instrument, fitted: list[FittedView], bead
             }
         views.append(View.model_validate(scene.model_copy(update=update).model_dump()))
     return instrument.model_copy(update={"views": tuple(views)})
+
+
+def _least_spread(instrument: Instrument) -> float:
+    """Spread of beads (nm) that tells how a view is turned and stretched: lenses of one array hardly differ, and an error of their
+    places would be carried over the whole sensor.
+    """
+    region = instrument.views[0].region_yx_px
+    return 0.0 if region is None else SHARE_OF_FIELD * min(region[2] - region[0], region[3] - region[1]) * instrument.pixel_nm()
 
 
 def nominal_focus(instrument: Instrument, first: FittedView) -> torch.Tensor:

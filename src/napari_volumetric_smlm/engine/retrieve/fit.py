@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -66,12 +66,26 @@ def polish_stage(name: str, steps: int = POLISH_STEPS, amplitude: bool = True, p
     return Stage(name, steps, {k: 0.3 * v for k, v in whole.rates.items()}, (ERROR_LAST, ERROR_LAST))
 
 
+def together(stage: Stage) -> Stage:
+    """The same stage for views that share their drift: each has a place of its own."""
+    return replace(stage, rates=stage.rates | {"place_b2": stage.rates["shift_bk2"]})
+
+
 def fit(model: PupilModel, stage: Stage, seed: int = 0) -> Generator[Step, None, None]:
     """Change a model's parameters in place until its images match the seen slices; yields after every step."""
-    parameters = model.parameters()
-    groups = [{"params": [parameters[name].requires_grad_(True)], "lr": rate} for name, rate in stage.rates.items()]
+    yield from fit_views([model], stage, seed)
+
+
+def fit_views(models: list[PupilModel], stage: Stage, seed: int = 0) -> Generator[Step, None, None]:
+    """The same for views of the same beads; a tensor that several of them hold is one parameter."""
+    # by identity: what is shared must be stepped once
+    free = [list({id(model.parameters()[name]): model.parameters()[name] for model in models}.values()) for name in stage.rates]
+    groups = [
+        {"params": [tensor.requires_grad_(True) for tensor in tensors], "lr": rate}
+        for tensors, rate in zip(free, stage.rates.values(), strict=True)
+    ]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
-    batches = _batches(model, seed)
+    batches = _batches(models[0], seed)
     first, last = stage.errors
     try:
         for k in range(stage.steps):
@@ -81,12 +95,15 @@ def fit(model: PupilModel, stage: Stage, seed: int = 0) -> Generator[Step, None,
                 group["lr"] = rate * cosine
             optimizer.zero_grad()
             error = max(last, first * (last / first) ** (1.2 * part))
-            value = loss(model, next(batches), error)
-            value.backward()  # type: ignore[no-untyped-call]
+            items, total = next(batches), 0.0
+            for model in models:
+                value = loss(model, items, error) / len(models)
+                value.backward()  # type: ignore[no-untyped-call]
+                total += float(value.detach())
             optimizer.step()
-            yield Step(stage.name, k + 1, stage.steps, float(value.detach()))
+            yield Step(stage.name, k + 1, stage.steps, total)
     finally:
-        for tensor in parameters.values():
+        for tensor in (tensor for tensors in free for tensor in tensors):
             tensor.requires_grad_(False)
             tensor.grad = None
 

@@ -26,6 +26,11 @@ def weight_yx(model: PupilModel) -> Tensor:
 
 def slopes_by_least_squares(phase_yx: Tensor, weight: Tensor, terms_jyx: Tensor) -> Tensor:
     """Coefficients of terms whose slopes come closest to the wrapped slopes of a phase, (j,)."""
+    return _solved(*_normal_equations(phase_yx, weight, terms_jyx)).to(phase_yx.dtype)
+
+
+def _normal_equations(phase_yx: Tensor, weight: Tensor, terms_jyx: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrix (j, j) and right side (j,) of the least squares, in double precision."""
     columns, values = [], []
     for axis in (0, 1):
         sample = phase_yx.shape[axis]
@@ -39,10 +44,12 @@ def slopes_by_least_squares(phase_yx: Tensor, weight: Tensor, terms_jyx: Tensor)
         columns.append(steps.flatten(1) * root)
         values.append(slope.flatten() * root)
     matrix, value = torch.cat(columns, 1).double(), torch.cat(values).double()
-    normal = matrix @ matrix.T
+    return matrix @ matrix.T, matrix @ value
+
+
+def _solved(normal: Tensor, right: Tensor) -> Tensor:
     scale = normal.diagonal().clamp(min=1e-30).sqrt()
-    solution = torch.linalg.lstsq(normal / scale / scale[:, None], (matrix @ value / scale)[:, None]).solution[:, 0] / scale
-    return solution.to(phase_yx.dtype)
+    return torch.linalg.lstsq(normal / scale / scale[:, None], (right / scale)[:, None]).solution[:, 0] / scale
 
 
 def settle(model: PupilModel, bead_slice: float | None = None) -> PupilModel:
@@ -52,19 +59,47 @@ def settle(model: PupilModel, bead_slice: float | None = None) -> PupilModel:
     ----------
     bead_slice : slice in which the focal plane is known to be at the first bead; None = the phase is made free of net defocus.
     """
-    twin, pupil = model.copy(), model.pupil
-    weight, phase = weight_yx(model), model.total_phase_yx()
-    s = pupil.na_n
-    basis = torch.stack([s[:, None].expand_as(phase), s[None, :].expand_as(phase), pupil.kz_immersion_yx])
-    tilt_y, tilt_x, defocus = slopes_by_least_squares(phase, weight, basis)
-    if bead_slice is not None:
-        # a bead at height h is in focus when the nominal plane is at h n_immersion / n_sample (paraxial)
-        wanted = model.images.bead_nm[0] * float(pupil.kz_immersion_yx.max() / pupil.kz_sample_yx.real.max())
-        now = float(model.focus_b[0]) * NM + (bead_slice - model.images.focus_slice) * model.images.step_nm
-        defocus = torch.as_tensor(now - wanted, dtype=phase.dtype, device=phase.device)
-    plane = tilt_y * basis[0] + tilt_x * basis[1] + defocus * (basis[2] - basis[2].mean())
-    piston = torch.angle((weight * torch.polar(torch.ones_like(phase), phase - plane)).sum())
-    twin.phase_rad_yx = (torch.remainder(phase - plane - piston + math.pi, 2 * math.pi) - math.pi) * model.inside_yx
+    tilt_y, tilt_x, defocus = slopes_by_least_squares(model.total_phase_yx(), weight_yx(model), _plane(model))
+    return _flattened(model, (tilt_y, tilt_x, defocus if bead_slice is None else _defocus_of(model, bead_slice)))
+
+
+def settle_together(models: list[PupilModel], bead_slice: float | None = None) -> list[PupilModel]:
+    """Return the same images as `settle` does, with one net defocus of all views: one that each view had would be parallax."""
+    count = len(models)
+    normal, right = torch.zeros((2 * count + 1, 2 * count + 1), dtype=torch.float64), torch.zeros(2 * count + 1, dtype=torch.float64)
+    for v, model in enumerate(models):
+        own = torch.tensor([2 * v, 2 * v + 1, 2 * count])
+        part, value = _normal_equations(model.total_phase_yx(), weight_yx(model), _plane(model))
+        normal[own[:, None], own] += part.cpu()
+        right[own] += value.cpu()
+    found = _solved(normal, right).to(models[0].phase_rad_yx)
+    defocus = found[-1] if bead_slice is None else _defocus_of(models[0], bead_slice)
+    return [_flattened(model, (found[2 * v], found[2 * v + 1], defocus)) for v, model in enumerate(models)]
+
+
+def _plane(model: PupilModel) -> Tensor:
+    """What tilts and a shift of the focal plane do to the phase, (3, n, n)."""
+    s = model.pupil.na_n
+    shape = model.phase_rad_yx.shape
+    return torch.stack([s[:, None].expand(shape), s[None, :].expand(shape), model.pupil.kz_immersion_yx])
+
+
+def _defocus_of(model: PupilModel, bead_slice: float) -> Tensor:
+    pupil = model.pupil
+    # a bead at height h is in focus when the nominal plane is at h n_immersion / n_sample (paraxial)
+    wanted = model.images.bead_nm[0] * float(pupil.kz_immersion_yx.max() / pupil.kz_sample_yx.real.max())
+    now = float(model.focus_b[0]) * NM + (bead_slice - model.images.focus_slice) * model.images.step_nm
+    return torch.as_tensor(now - wanted, dtype=model.phase_rad_yx.dtype, device=model.phase_rad_yx.device)
+
+
+def _flattened(model: PupilModel, plane: tuple[Tensor, Tensor, Tensor]) -> PupilModel:
+    """Take tilts and defocus out of the phase, and put them into shift and focal plane."""
+    twin, pupil, phase, weight = model.copy(), model.pupil, model.total_phase_yx(), weight_yx(model)
+    tilt_y, tilt_x, defocus = plane
+    basis = _plane(model)
+    rest = phase - tilt_y * basis[0] - tilt_x * basis[1] - defocus * (basis[2] - basis[2].mean())
+    piston = torch.angle((weight * torch.polar(torch.ones_like(phase), rest)).sum())
+    twin.phase_rad_yx = (torch.remainder(rest - piston + math.pi, 2 * math.pi) - math.pi) * model.inside_yx
     twin.phase_terms_rad = torch.zeros_like(model.phase_terms_rad)
     k0 = 2 * math.pi / pupil.wavelength_nm
     twin.shift_bk2 = model.shift_bk2 - torch.stack([tilt_y, tilt_x]) / (k0 * NM)

@@ -56,7 +56,8 @@ class PupilModel:
     Attributes
     ----------
     phase_terms_rad, log_amplitude_terms : Zernike coefficients; phase_rad_yx : pixel map added to them.
-    shift_bk2 : lateral position (y, x) in the crop; focus_b : focal plane of slice `focus_slice`; blur : all in units of `NM`.
+    shift_bk2 : lateral position (y, x) in the crop; place_b2 : the same for all slices, added to it; focus_b : focal plane of slice
+    `focus_slice`; blur : all in units of `NM`.
     log_photons_bk; background_bk in units of the dark noise.
     """
 
@@ -75,7 +76,9 @@ class PupilModel:
         self.phase_rad_yx = torch.zeros_like(pupil.phase_yx)
         self.focus_b = torch.zeros(beads, device=device)
         self.blur = torch.full((1,), START_BLUR_NM / NM, device=device)
-        light, self.shift_bk2 = _centre_of_light(images)
+        light, centre = light_centres(images.counts_bkyx, images.camera)
+        self.shift_bk2 = centre.median(1, keepdim=True).values.expand_as(centre).clone()
+        self.place_b2 = torch.zeros((beads, 2), device=device)
         self.log_photons_bk = torch.log(light)
         self.background_bk = torch.zeros((beads, slices), device=device)
         if not images.noise.clipped:
@@ -93,6 +96,7 @@ class PupilModel:
             "log_amplitude_terms",
             "phase_rad_yx",
             "shift_bk2",
+            "place_b2",
             "focus_b",
             "blur",
             "log_photons_bk",
@@ -134,7 +138,7 @@ class PupilModel:
 
     def mean_counts(self, items: Tensor) -> Tensor:
         """Mean counts before clipping, (m, n, n), of items b * K + k."""
-        shift = self.shift_bk2.flatten(0, 1)[items] * NM
+        shift = (self.shift_bk2 + self.place_b2[:, None]).flatten(0, 1)[items] * NM
         height = torch.full_like(shift[:, :1], self.images.bead_nm[0])
         blur = torch.sqrt((self.blur * NM) ** 2 + self.images.bead_blur_nm**2)
         image = camera_images(
@@ -171,18 +175,17 @@ class PupilModel:
         return twin
 
 
-def _centre_of_light(images: BeadImages) -> tuple[Tensor, Tensor]:
-    """Light (B, K) above background, and the centre of each bead's light over all slices as a start (B, K, 2) in units of `NM`."""
-    counts, (size, pixel_nm, _) = images.counts_bkyx, images.camera
-    above = counts - torch.quantile(counts.flatten(2), 0.1, dim=2)[..., None, None]
+def light_centres(counts_bkyx: Tensor, camera: tuple[int, float, bool]) -> tuple[Tensor, Tensor]:
+    """Light (B, K) above background, and its centre in every slice (B, K, 2) in units of `NM`; camera as in `BeadImages`."""
+    size, pixel_nm, _ = camera
+    above = counts_bkyx - torch.quantile(counts_bkyx.flatten(2), 0.1, dim=2)[..., None, None]
     # only what clearly stands out: the centre must not be drawn to the middle of the crop by the noise
     above = torch.where(above > 0.05 * above.amax((-2, -1), keepdim=True), above, torch.zeros_like(above))
     light = above.sum((-2, -1)).clamp(min=1e-6 * float(above.sum()) / above.shape[1] + 1e-30)
-    place = (torch.arange(size, device=counts.device, dtype=counts.dtype) - size // 2) * pixel_nm / NM
+    place = (torch.arange(size, device=above.device, dtype=above.dtype) - size // 2) * pixel_nm / NM
     y = (above.sum(-1) * place).sum(-1) / light
     x = (above.sum(-2) * place).sum(-1) / light
-    centre = torch.stack([y.median(1).values, x.median(1).values], -1)
-    return light, centre[:, None].expand(-1, counts.shape[1], -1).clone()
+    return light, torch.stack([y, x], -1)
 
 
 def sharpest_slice(images: BeadImages) -> float:

@@ -39,14 +39,14 @@ def match_beads(
     return best[1], best[2]
 
 
-def fit_affine(first_yx: NDArray[np.float64], other_yx: NDArray[np.float64], affine: Affine) -> Affine:
+def fit_affine(first_yx: NDArray[np.float64], other_yx: NDArray[np.float64], affine: Affine, least_spread: float = 0.0) -> Affine:
     """Affine that takes the first view's positions to the other's; what few beads cannot tell is kept from `affine`.
 
-    Three or more beads off one line give all six numbers, fewer the shift only.
+    Three or more beads off one line, spread by more than `least_spread` in every direction, give all six numbers, fewer the shift only.
     """
     spread = first_yx - first_yx.mean(0)
     values = np.linalg.svd(spread, compute_uv=False) if len(spread) >= 3 else np.zeros(2)
-    if len(first_yx) >= 3 and values[-1] > 0.05 * values[0]:
+    if len(first_yx) >= 3 and values[-1] > max(0.05 * values[0], least_spread):
         terms = np.hstack([first_yx, np.ones((len(first_yx), 1))])
         return np.asarray(np.linalg.lstsq(terms, other_yx, rcond=None)[0].T, dtype=np.float64)
     shift = (other_yx - first_yx @ affine[:, :2].T).mean(0)

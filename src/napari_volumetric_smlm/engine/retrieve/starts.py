@@ -58,6 +58,15 @@ def starting_models(instrument: Instrument, view: int, pupil: Pupil, images: Bea
     return starts
 
 
+def known_model(instrument: Instrument, view: int, pupil: Pupil, images: BeadImages) -> PupilModel:
+    """What the instrument knows, focused in the sharpest slice."""
+    model, phase = PupilModel(pupil, images), known_phase(instrument, view, pupil)
+    if phase is not None:
+        model.phase_rad_yx = phase * model.inside_yx
+    model.focus_b = model.focus_b + _focus(images, sharpest_slice(images))
+    return model
+
+
 def _focus(images: BeadImages, slice_in_focus: float) -> float:
     """Value of `focus_b` that puts the focal plane of a slice at zero."""
     return -(slice_in_focus - images.focus_slice) * images.step_nm / NM

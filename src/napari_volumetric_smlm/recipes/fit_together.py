@@ -1,0 +1,121 @@
+"""Views of a microlens array, calibrated together from one bead scan.
+
+First only the places: where each view lies on the sensor, one drift and one focal plane for all views. The lens centres follow, and
+with them the array's turn and the apertures. Then the pupils, each view with the drift and the focal plane of all, so that what the
+views move against each other must come from their pupils: the parallax. Views that cannot be told from a bead alone, since all would
+lie elsewhere at another depth, are told from all together: one net defocus is left open, as for a single view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..domain.instrument import Instrument
+from ..domain.plans import CalibrationPlan
+from ..domain.runs import Progress
+from ..engine.retrieve.fit import fit_views, polish_stage, together, zernike_stage
+from ..engine.retrieve.gauge import settle_together
+from ..engine.retrieve.model import PupilModel
+from ..engine.retrieve.starts import known_model, retrieval_pupil
+from ..engine.retrieve.together import around, places_nm, start_at_the_light, tie
+from ..errors import CalibrationError
+from .bead_stacks import CutBeads
+from .calibrated_instrument import FittedView
+from .fit_steps import bead_images, check_finite, scores, shown
+from .split_views import put_views
+
+# Views that move otherwise against each other belong to another step, pixel or medium: oil taken for water makes 1.4.
+LEAST_PARALLAX, MOST_PARALLAX = 0.8, 1.25
+# 33 terms of the whole pupil follow whatever happens in a lens's part of it. Every pixel of it free, a fifth of the light went where no
+# crop reaches, and centres were off by a third of a pixel.
+ZERNIKE_STEPS = 300
+
+
+def fit_together(
+    beads: CutBeads, instrument: Instrument, plan: CalibrationPlan, device: torch.device
+) -> Generator[Progress, None, tuple[Instrument, list[FittedView], str]]:
+    """Fit all views.
+
+    Returns
+    -------
+    Instrument, list of FittedView, str
+        The instrument with its lens centres where the beads show them; the views; words about the parallax.
+
+    Raises
+    ------
+    CalibrationError
+        If the views do not move against each other as the instrument says, or a fit runs away.
+    InstrumentError
+        If the lens centres that the beads show are not those of the array.
+    """
+    yield Progress(stage="Noise and start")
+    count = len(instrument.views)
+    images = [bead_images(beads, instrument, plan, v, device) for v in range(count)]
+    crop = images[0].camera[0]
+    models = [known_model(instrument, v, retrieval_pupil(instrument, v, crop, "scalar").to(device), images[v]) for v in range(count)]
+    parallax = start_at_the_light(models)
+    _check_parallax(parallax, plan.z_step_nm)
+    models = tie(models)
+    zernike = together(zernike_stage(ZERNIKE_STEPS, plan.fit_amplitude))
+    instrument, models = _moved(instrument, models, beads)
+    yield from shown(fit_views(models, zernike, plan.seed), 0, models[0])
+    # only now are the places known to a tenth of a pixel
+    instrument, models = _moved(instrument, models, beads)
+    models = tie(settle_together(models, plan.focus_slice))
+    if instrument.wave_model == "vectorial":
+        models = tie([model.with_pupil(retrieval_pupil(instrument, v, crop).to(device)) for v, model in enumerate(models)])
+    polish = together(polish_stage("Polishing", amplitude=plan.fit_amplitude, pixel_wise=False))
+    yield from shown(fit_views(models, polish, plan.seed), 0, models[0])
+    yield Progress(stage="Scoring")
+    score_vk = [scores(model) for model in models]
+    seeing = [
+        model.with_unseen_filled().copy(replace(im, seen_k=np.ones_like(im.seen_k))) for model, im in zip(models, images, strict=True)
+    ]
+    finals = tie(seeing)
+    yield from shown(fit_views(finals, replace(polish, name="All slices"), plan.seed), 0, finals[0])
+    for final in finals:
+        check_finite(final)
+    finals = settle_together(finals, plan.focus_slice)
+    views = [FittedView(*parts, None) for parts in zip(images, models, finals, score_vk, strict=True)]
+    words = f" The views move against each other {parallax:.2f} times as far as the instrument had it, which confirms the direction of z."
+    return instrument, views, words
+
+
+def _moved(instrument: Instrument, models: list[PupilModel], beads: CutBeads) -> tuple[Instrument, list[PupilModel]]:
+    """The instrument with the lens centres that the beads show, and the models behind its apertures."""
+    placed = _with_centres(instrument, models, beads)
+    crop, device = models[0].images.camera[0], models[0].blur.device
+    moved = [around(model, retrieval_pupil(placed, v, crop, "scalar").to(device)) for v, model in enumerate(models)]
+    return placed, tie(moved)
+
+
+def _with_centres(instrument: Instrument, models: list[PupilModel], beads: CutBeads) -> Instrument:
+    """The instrument with the lens centres that the beads show; the first view's stays."""
+    array = instrument.microlenses
+    if array is None:
+        return instrument
+    place = places_nm(models) + beads.centre_vb2_nm
+    pixel = instrument.pixel_nm()
+    centres = array.centres_on_sensor(instrument.cameras[0].pixel_um)
+    for v, view in enumerate(instrument.views):
+        affine = np.array(view.affine_yx)
+        centres[v] += (place[v] - place[0] @ affine[:, :2].T - affine[:, 2]).mean(0) / pixel
+    return put_views(instrument, tuple((float(y), float(x)) for y, x in centres.round(3)))
+
+
+def _check_parallax(parallax: float, z_step_nm: float) -> None:
+    if LEAST_PARALLAX <= parallax <= MOST_PARALLAX:
+        return
+    if -MOST_PARALLAX <= parallax <= -LEAST_PARALLAX:
+        raise CalibrationError(
+            f"the views move against each other in the opposite direction: the z step ({z_step_nm:+g} nm) has the wrong sign, or the lens "
+            "centres are those of an array turned by 180 degrees"
+        )
+    raise CalibrationError(
+        f"the views move against each other {parallax:.2f} times as far as the instrument says: check z_step_nm ({z_step_nm:g} nm; "
+        f"{z_step_nm * parallax:.0f} nm would fit), the pixel in the sample, and sample_index"
+    )
