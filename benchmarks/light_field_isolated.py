@@ -17,6 +17,7 @@ import itertools
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,21 @@ def expose_and_bound(instrument: Instrument, true: Molecules, side: int, seed: i
     return [stack[:, v] for v in range(stack.shape[1])], torch.cat(bounds).numpy()
 
 
-def measure(instrument: Instrument, cell: tuple[float, float], count: int, seed: int) -> dict[str, Any]:
-    """Simulate, fit and score one cell of photons and background."""
-    pixel, window = instrument.pixel_nm(), choose_window(instrument)
-    side = window + 20
+@dataclass(frozen=True)
+class Errors:
+    """What was found of isolated molecules: true places from the middle of the frame, errors and bounds (n, 3) as z, y, x in nm."""
+
+    place: Array
+    error: Array
+    bound: Array
+    missed: int
+    others: int
+    seconds_a_frame: float
+
+
+def localize(instrument: Instrument, cell: tuple[float, float], count: int, seed: int) -> Errors:
+    """Simulate and fit one cell of photons and background."""
+    pixel, side = instrument.pixel_nm(), choose_window(instrument) + 20
     true = draw(instrument, cell, count, seed)
     counts, bound = expose_and_bound(instrument, true, side, seed + 1)
     started = time.perf_counter()
@@ -101,9 +113,16 @@ def measure(instrument: Instrument, cell: tuple[float, float], count: int, seed:
     seconds = (time.perf_counter() - started) / count
     partner, other = nearest(found, true, side, pixel)
     hit = partner >= 0
-    kept, bound = found.select(partner[hit]), bound[hit]
     place = true.position_zyx[hit].numpy()
-    error = kept.position_zyx_nm - place - np.array([0.0, side // 2 * pixel, side // 2 * pixel])
+    error = found.select(partner[hit]).position_zyx_nm - place - np.array([0.0, side // 2 * pixel, side // 2 * pixel])
+    return Errors(place, error, bound[hit], int((~hit).sum()), other, seconds)
+
+
+def measure(instrument: Instrument, cell: tuple[float, float], count: int, seed: int) -> dict[str, Any]:
+    """Score one cell."""
+    pixel = instrument.pixel_nm()
+    found = localize(instrument, cell, count, seed)
+    place, error, bound = found.place, found.error, found.bound
     low, high = instrument.depth_range_nm
     depth = np.clip((place[:, 0] - low) / (high - low) * DEPTH_BINS, 0, DEPTH_BINS - 1).astype(int)
     phase = np.clip(np.mod(place[:, 1:] / pixel + 0.5, 1) * PHASE_BINS, 0, PHASE_BINS - 1).astype(int)
@@ -130,8 +149,8 @@ def measure(instrument: Instrument, cell: tuple[float, float], count: int, seed:
         "bias": all(row["passed"] for row in bins),
     }
     return {
-        "photons": cell[0], "background": cell[1], "molecules": count, "missed": int((~hit).sum()), "other_detections": other,
-        "window_px": window, "seconds_a_frame": seconds, "axes": axes, "passed": passed,
+        "photons": cell[0], "background": cell[1], "molecules": count, "missed": found.missed, "other_detections": found.others,
+        "window_px": choose_window(instrument), "seconds_a_frame": found.seconds_a_frame, "axes": axes, "passed": passed,
     }  # fmt: skip
 
 
