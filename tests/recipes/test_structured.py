@@ -166,12 +166,6 @@ def test_an_otf_of_another_wavelength_is_told(simulated):
         assert any("another wavelength" in words for words in found.notes) == told
 
 
-def test_volumes_are_refused_with_a_way_out(simulated):
-    made, lens = simulated
-    with pytest.raises(PlanError, match="choose 2d-3x5"):
-        finish(reconstruct_structured(made.stack, lens, StructuredPlan(geometry="3d-3x5", **IDEAL)))
-
-
 # wave vectors (x, y) in 1/um and tolerances in frequency samples: preset of the published data set, refined (docs/benchmarks.md)
 REFERENCE = (((0.4891, 5.5310), 0.5), ((-4.5442, 3.1850), 0.25), ((-5.0305, -2.3433), 0.15))
 

@@ -5,6 +5,8 @@ One orientation of the pattern is recorded in N frames n, between which the patt
     I_n(r) = 1 + sum_w m_w cos(2 pi k_w (r - r_c) + phi_w + step_w delta_n)
 
 r_c is the centre of the field, ((rows - 1) / 2, (columns - 1) / 2) pixels, where an error of k does not leak into the phase.
+In three dimensions the first order of three beams stands along z as well, where z is counted from the focal plane into the sample: its
+term has the factor cos(2 pi a_w z + theta_w).
 Wave vectors are in cycles per micrometre; angles run from +x towards +y of the array, in which row numbers grow downwards.
 The sign of k is a convention: k, phi and delta with the opposite sign make the same pattern.
 """
@@ -53,6 +55,11 @@ class Geometry(Noun):
     def frame_count(self) -> int:
         """Frames of one plane at one time."""
         return self.orientations * self.phases
+
+    @property
+    def standing(self) -> tuple[bool, ...]:
+        """Which waves stand along z: of three beams those of odd steps, where the central beam meets an outer one."""
+        return tuple(self.axial and step % 2 == 1 for step in self.wave_steps)
 
 
 GEOMETRIES: dict[str, Geometry] = {
@@ -115,12 +122,15 @@ class Wave(Noun):
     """One wave of a pattern.
 
     phase_rad : at the centre of the field in the first frame. step : turns of its phase over the frames. evidence : None = was given.
+    axial_per_um, axial_phase_rad : frequency along z, 0 where the wave is the same in all depths, and its phase in the focal plane.
     """
 
     frequency_yx_per_um: tuple[float, float]
     modulation: float = Field(ge=0, le=2)
     phase_rad: float
     step: int = 1
+    axial_per_um: NonNegativeFloat = 0.0
+    axial_phase_rad: float = 0.0
     evidence: Evidence | None = None
 
     @property
@@ -203,17 +213,23 @@ class StructuredEstimate(Noun):
 
 
 class StructuredSimulation(Noun):
-    """A simulated raw stack, its patterns, and the sample (emitters per pixel, three pixels for each of the camera's)."""
+    """A simulated raw stack, its patterns, and the sample (emitters per pixel, three pixels for each of the camera's).
+
+    sample_zyx : its layers at the recorded planes, where there are several; sample_yx is then the sum of all, those beyond them as well.
+    """
 
     stack: RawStack
     illumination: Illumination
     sample_yx: Array
+    sample_zyx: Array | None = None
 
 
 class StructuredImages(Noun):
     """Reconstructed images (t, y, x) beside the wide-field images of the same frames on the same grid.
 
-    Pixel (0, 0) has its centre at origin_yx_nm, in the coordinates of the raw frames. Brightness is that of the raw frames.
+    Pixel (0, 0) has its centre at origin_yx_nm, in the coordinates of the raw frames. Brightness is that of the raw frames; a volume has
+    in all its planes together the light of one raw image.
+    planes : images of one time, which follow each other. plane_nm : their distance, where they make a volume.
     section_tyx, pseudo_confocal_tyx : optical sections of the same frames without reconstruction, where they were asked for.
     """
 
@@ -222,6 +238,8 @@ class StructuredImages(Noun):
     section_tyx: Array | None = None
     pseudo_confocal_tyx: Array | None = None
     pixel_nm: PositiveFloat
+    planes: PositiveInt = 1
+    plane_nm: PositiveFloat | None = None
     origin_yx_nm: tuple[float, float] = (0.0, 0.0)
     illumination: Illumination
     notes: tuple[str, ...] = ()

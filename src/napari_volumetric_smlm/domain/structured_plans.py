@@ -20,6 +20,10 @@ FrameOrder = Literal["apz", "azp", "paz", "pza", "zap", "zpa"]
 ORDERS: tuple[FrameOrder, ...] = ("apz", "azp", "paz", "pza", "zap", "zpa")
 
 
+# usual wavelength of the laser over that of the emission
+USUAL_EXCITATION = 0.93
+
+
 class Microscope(Noun):
     """An ideal lens of which no more is known than what stands on it; the sample has the index of the immersion."""
 
@@ -78,7 +82,8 @@ class FramesPlan(Noun):
         description="Order of the frames, slowest first (a = orientation, p = phase, z = plane); time is always outside. "
         "Empty = found from the strength of the pattern.",
     )
-    planes: PositiveInt = Field(1, description="Planes (z) at each time.")
+    planes: PositiveInt = Field(1, description="Planes (z) at each time; 1 with a 3d geometry = all frames are one time.")
+    z_step_nm: PositiveFloat | None = Field(None, description="Distance of the planes, for 3d geometries; empty = what the file says.")
     montage: Literal["none", "ap", "pa"] = Field(
         "none", description="Every image is a mosaic of the frames: rows of orientations (ap), rows of phases (pa), or no mosaic."
     )
@@ -110,6 +115,12 @@ class EstimatePlan(FramesPlan):
         0.3, gt=0, le=1, description="Loss of contrast at the cut-off beyond the ideal lens; 1 = ideal, 0.3 is common for real ones."
     )
     measure_steps: bool = Field(True, description="Measure each frame's phase step; else steps are equal.")
+    excitation_nm: float | None = Field(
+        None,
+        ge=200,
+        le=2000,
+        description="Wavelength of the laser, from which the pattern along z of 3d geometries follows; empty = 0.93 of the emission's.",
+    )
 
 
 class StructuredPlan(EstimatePlan):
@@ -119,12 +130,12 @@ class StructuredPlan(EstimatePlan):
         None, le=10, description="Wiener parameter: larger is smoother, smaller is sharper and noisier; empty = from the noise."
     )
     attenuation: float = Field(
-        0.9,
+        0.99,
         ge=0,
         lt=1,
-        description="Strength of the notch at the centre of each band, against out-of-focus light; 0 = none.",
+        description="Strength of the notch at low frequencies of the unmodulated light, against what is out of focus; 0 = none.",
     )
-    attenuation_per_um: PositiveFloat = Field(1.2, description="Width of the notch (full width at half maximum) in cycles per micrometre.")
+    attenuation_per_um: PositiveFloat = Field(2.0, description="Width of the notch (full width at half maximum) in cycles per micrometre.")
     apodization: NonNegativeFloat = Field(
         0.9, le=3, description="Exponent of the taper towards the highest frequencies; 0 = none (rings), 1 = as a lens of that resolution."
     )
@@ -144,7 +155,9 @@ class StructuredSimulatePlan(Noun):
     order: FrameOrder = Field("apz", description="Order of the frames, slowest first (a = orientation, p = phase, z = plane).")
     time_count: PositiveInt = Field(1, description="Number of time points.")
     shape_yx_px: tuple[PositiveInt, PositiveInt] = Field((256, 256), description="Rows and columns of a frame.")
-    structure: Literal["filaments", "shells", "uniform"] = Field("filaments", description="What is in the sample.")
+    structure: Literal["filaments", "shells", "uniform"] = Field(
+        "filaments", description="What is in the sample; few uniform emitters are beads."
+    )
     emitter_density_per_um2: PositiveFloat = Field(400.0, description="Emitters per square micrometre; many make smooth structures.")
     photons: PositiveFloat = Field(200.0, description="Mean photons per pixel and frame in the brightest hundredth of the image.")
     background_photons: NonNegativeFloat = Field(5.0, description="Unmodulated background in photons per pixel and frame.")
@@ -152,6 +165,15 @@ class StructuredSimulatePlan(Noun):
     angle_rad: float = Field(0.2, description="Direction of the first wave vector in rad, from +x towards +y of the array.")
     modulation: float = Field(0.6, gt=0, le=1, description="Strength of each wave.")
     otf_damping: float = Field(1.0, gt=0, le=1, description="Loss of contrast at the cut-off beyond the ideal lens; 1 = ideal.")
+    planes: int = Field(15, ge=1, le=1000, description="Recorded planes (z), for 3d geometries.")
+    z_step_nm: PositiveFloat = Field(125.0, description="Distance of the planes, for 3d geometries.")
+    beyond_nm: NonNegativeFloat = Field(
+        1000.0, description="Depth of the sample above and below the recorded planes: light from out of focus."
+    )
+    excitation_nm: float | None = Field(
+        None, ge=200, le=2000, description="Wavelength of the laser, for 3d geometries; empty = 0.93 of the emission's."
+    )
+    pattern_focus_nm: float = Field(0.0, description="Where along z the pattern of 3d geometries is strongest, from the focal plane.")
     step_error_rad: NonNegativeFloat = Field(0.0, description="Random error of the phase steps, standard deviation in rad.")
     bleaching: float = Field(0.0, ge=0, lt=1, description="Share of the light that is lost from the first to the last frame of a time.")
     seed: int = Field(0, ge=0, description="Seed: the same seed gives the same stack.")

@@ -126,3 +126,13 @@ def frequencies(shape_yx: tuple[int, int], step: float, like: Tensor) -> tuple[T
     """Frequencies (cycles per unit of step) of `spectrum`'s rows (h, 1) and columns (1, w)."""
     fy, fx = (centred_grid(n, 1 / (n * step), like) for n in shape_yx)
     return fy[:, None], fx[None, :]
+
+
+def axial_spectrum(volume_zyx: Tensor) -> Tensor:
+    """Sums along z of volumes (..., z, y, x) times exp(-2 pi i u j / n), plane by plane of u, zero first and not centred."""
+    return torch.fft.fft(volume_zyx, dim=-3)
+
+
+def along_axis(spectrum_zyx: Tensor) -> Tensor:
+    """The inverse of `axial_spectrum`."""
+    return torch.fft.ifft(spectrum_zyx, dim=-3)

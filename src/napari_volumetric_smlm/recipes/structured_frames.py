@@ -13,6 +13,7 @@ from ..engine.structured.arrange import cut_mosaic, frame_numbers
 from ..errors import PlanError, StackError
 
 SMALLEST_SIDE_PX = 32
+FEWEST_PLANES = 5
 # a camera's Nyquist frequency over the cut-off of the lens: outside, the pixel size is wrong rather than unusual
 PLAUSIBLE_SAMPLING = (0.55, 8.0)
 WORRYING_SATURATED_SHARE = 1e-3
@@ -42,24 +43,51 @@ class FrameSource:
             raise StackError(f"frames of {height} x {width} pixels; at least {SMALLEST_SIDE_PX} on each side are needed to see a pattern")
         self.shape_yx = (int(height), int(width))
         self.frame_count = images * self._frames_an_image
-        times = len(frame_numbers(self.frame_count, self.geometry, plan.planes, "apz"))
+        self.planes, self._z_step_nm = plan.planes, plan.z_step_nm or abs(stack.z_step_nm or 0.0)
+        if self.geometry.axial:
+            self._settle_planes()
+        times = len(frame_numbers(self.frame_count, self.geometry, self.planes, "apz"))
         last = times - 1 if plan.last_time is None else plan.last_time
         if not plan.first_time <= last < times:
             raise PlanError(f"times {plan.first_time} to {last} were chosen, the stack has times 0 to {times - 1}: choose others")
         self.times = range(plan.first_time, last + 1)
         self.saturated_share = 0.0
 
-    def frames(self, time: int, order: str) -> Tensor:
-        """Frames (a, p, z, y, x) of one time, camera offset taken off."""
-        numbers = frame_numbers(self.frame_count, self.geometry, self.plan.planes, order)[time]
+    @property
+    def z_step_nm(self) -> float:
+        """Distance of the planes.
+
+        Raises
+        ------
+        PlanError
+            If neither the plan nor the stack says it.
+        """
+        if not self._z_step_nm:
+            raise PlanError("neither the file nor the settings say how far apart the planes are: state z_step_nm")
+        return self._z_step_nm
+
+    def frames(self, time: int, order: str, planes: list[int] | None = None) -> Tensor:
+        """Frames (a, p, z, y, x) of one time and some planes (None = all), camera offset taken off."""
+        numbers = frame_numbers(self.frame_count, self.geometry, self.planes, order)[time]
+        numbers = numbers if planes is None else numbers[:, :, planes]
         return self._read(numbers.flatten()).reshape(*numbers.shape, *self.shape_yx)
 
-    def averaged(self, times: range, order: str) -> Tensor:
+    def averaged(self, times: range, order: str, planes: list[int] | None = None) -> Tensor:
         """Mean frames (a, p, z, y, x) over several times."""
-        total = self.frames(times[0], order)
+        total = self.frames(times[0], order, planes)
         for time in times[1:]:
-            total = total + self.frames(time, order)
+            total = total + self.frames(time, order, planes)
         return total / len(times)
+
+    def _settle_planes(self) -> None:
+        if self.planes == 1 and self.frame_count % self.geometry.frame_count == 0:
+            self.planes = self.frame_count // self.geometry.frame_count
+        if self.planes < FEWEST_PLANES:
+            raise StackError(
+                f"a volume of {self.planes} planes; at least {FEWEST_PLANES} are needed to tell depths: state the planes, or choose 2d-3x5 "
+                "to reconstruct plane by plane"
+            )
+        _ = self.z_step_nm
 
     def _read(self, numbers: np.ndarray) -> Tensor:
         images = [np.asarray(self._counts[int(image)]) for image in np.unique(numbers // self._frames_an_image)]

@@ -85,9 +85,14 @@ def lines_of(geometry: Geometry) -> list[Line]:
 
 
 def find(frames_apyx: Tensor, optics: Optics, search: Search) -> Found:
-    """Look for all wave vectors on the grid of frequencies; frames without camera offset."""
+    """Look for all wave vectors on the grid of frequencies.
+
+    Parameters
+    ----------
+    frames_apyx : without camera offset; of one plane, or (z, a, p, y, x) of several, whose evidence is taken together.
+    """
     geometry = search.geometry
-    ready = equalized(frames_apyx)
+    ready = equalized(frames_apyx if frames_apyx.ndim == 5 else frames_apyx[None])
     shape = (ready.shape[-2], ready.shape[-1])
     ready = (ready - ready.mean((-3, -2, -1), keepdim=True)) * field_window(shape, ready)
     matrix = separation(nominal_steps(geometry.phases, ready), geometry.wave_steps)
@@ -95,13 +100,13 @@ def find(frames_apyx: Tensor, optics: Optics, search: Search) -> Found:
     low, high = (share * optics.transfer.cutoff_per_um for share in (search.lowest, search.highest))
     grid = search_grid(shape, optics.pixel_um, optics.transfer, high)
     ring = _ring(grid, low, high)
-    noise = [noise_power(bands, grid, optics.pixel_um) for bands in spectra]
-    lights = [light_of(bands[0], grid, levels[0]) for bands, levels in zip(spectra, noise, strict=True)]
+    noise = [noise_power(spectra[:, a], grid, optics.pixel_um) for a in range(geometry.orientations)]
+    lights = [light_of(spectra[:, a, 0], grid, levels[0]) for a, levels in enumerate(noise)]
     overlaps, scores, each_lwn = [], [], []
     for line in lines_of(geometry):
-        bands = spectra[line.orientation]
+        bands = spectra[:, line.orientation]
         pairs = list(zip(line.waves, line.ratios, strict=True))
-        mine = [overlap(lights[line.orientation], bands[1 + w], (low * ratio, high * ratio)) for w, ratio in pairs]
+        mine = [overlap(lights[line.orientation], bands[:, 1 + w], (low * ratio, high * ratio)) for w, ratio in pairs]
         overlaps.append(mine)
         each = [sample_map(o.score_yx, ring.row_n * r, ring.column_n * r) for o, r in zip(mine, line.ratios, strict=True)]
         each_lwn.append(each)

@@ -106,13 +106,13 @@ def light_width_um(overlap: Overlap) -> float:
     return max(min(widths), 1e-6)
 
 
-def noise_power(spectra_byx: Tensor, grid: SearchGrid, pixel_um: float) -> list[float]:
-    """Power per coefficient where the lens lets nothing through; 0 where the pixels are too coarse to have such frequencies."""
-    shape = (spectra_byx.shape[-2], spectra_byx.shape[-1])
+def noise_power(spectra_zbyx: Tensor, grid: SearchGrid, pixel_um: float) -> list[float]:
+    """Power per coefficient of each band where the lens lets nothing through; 0 where the pixels are too coarse for such frequencies."""
+    shape = (spectra_zbyx.shape[-2], spectra_zbyx.shape[-1])
     dark = torch.hypot(*frequencies(shape, pixel_um, grid.weight_yx)) > 1.05 * grid.transfer.cutoff_per_um
     if int(dark.sum()) < 50:
-        return [0.0] * len(spectra_byx)
-    return [float((band[dark].abs() ** 2).mean()) for band in spectra_byx]
+        return [0.0] * spectra_zbyx.shape[1]
+    return [float((spectra_zbyx[:, b, dark].abs() ** 2).mean()) for b in range(spectra_zbyx.shape[1])]
 
 
 def phase_of(strength: complex) -> float:

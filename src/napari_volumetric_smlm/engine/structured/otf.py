@@ -24,7 +24,7 @@ PUPIL_SAMPLES = 257
 
 @dataclass(frozen=True)
 class Transfer:
-    """A radial OTF as tensors. values_k : at frequencies k * step_per_um. cutoff_per_um : where it ends."""
+    """A radial OTF as tensors, or several (..., k). values_k : at frequencies k * step_per_um. cutoff_per_um : where it ends."""
 
     values_k: Tensor
     step_per_um: float
@@ -32,11 +32,11 @@ class Transfer:
 
     def __call__(self, frequency_per_um: Tensor) -> Tensor:
         """Values at any frequencies, interpolated; 0 beyond the table."""
-        last = len(self.values_k) - 1
+        last = self.values_k.shape[-1] - 1
         place = (frequency_per_um / self.step_per_um).clamp(max=last)
         low = place.long().clamp(max=last - 1)
         share = place - low
-        value = self.values_k[low] * (1 - share) + self.values_k[low + 1] * share
+        value = self.values_k[..., low] * (1 - share) + self.values_k[..., low + 1] * share
         return torch.where(frequency_per_um < self.cutoff_per_um, value, torch.zeros_like(value))
 
     def damped(self, damping: float) -> Transfer:

@@ -61,20 +61,20 @@ class SearchGrid:
 class Light:
     """Band 0 of one orientation, filtered: what the other bands are laid over.
 
-    image_yx : in real space. power_image_yx : Fourier partner of its power. signal_yx : |F_0|^2 less its noise, over the cut spectrum.
-    power_yx : |F_0|^2 itself.
+    image_zyx : in real space, plane by plane. power_image_zyx : Fourier partner of its power.
+    signal_yx : |F_0|^2 less its noise, over the cut spectrum, mean of the planes. power_yx : |F_0|^2 itself.
     """
 
     grid: SearchGrid
-    image_yx: Tensor
-    power_image_yx: Tensor
+    image_zyx: Tensor
+    power_image_zyx: Tensor
     signal_yx: Tensor
     power_yx: Tensor
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """One band over band 0.
+    """One band over band 0; means over planes, where there are several: what belongs together adds up, whatever the plane.
 
     product_yx : band 0 times the band, both filtered, in real space. variance_yx : V on the grid of k.
     score_yx : on the same grid, calibrated so that its median is that of the exponential law. calibration : raw score of one unit.
@@ -130,33 +130,34 @@ def search_grid(shape_yx: tuple[int, int], pixel_um: float, transfer: Transfer, 
     )
 
 
-def light_of(band_0_yx: Tensor, grid: SearchGrid, noise: float) -> Light:
-    """Filter band 0, a centred spectrum. noise : power per coefficient, white; frequencies where it prevails count less (Wiener)."""
-    cut = cut_spectrum(band_0_yx, grid.half_yx)
-    power = cut.abs() ** 2
+def light_of(band_0_zyx: Tensor, grid: SearchGrid, noise: float) -> Light:
+    """Filter band 0, centred spectra of planes. noise : power per coefficient, white; frequencies where it prevails count less (Wiener)."""
+    cut = cut_spectrum(band_0_zyx, grid.half_yx)
+    power_zyx = cut.abs() ** 2
+    power = power_zyx.mean(0)
     radius = torch.hypot(*grid.q_yx) / min(grid.step_yx)
     rings = int(radius.max()) + 2
     mean = radial_mean(power, radius, rings)
     share = ((mean - noise) / mean.clamp(min=1e-38)).clamp(min=0)[radius.round().long()]
     image = image_of(cut * grid.weight_yx * share, grid.padded_yx).real  # band 0 is the mean of real frames
-    filtered_power = (power * (grid.weight_yx * share) ** 2).to(cut.dtype)
+    filtered_power = (power_zyx * (grid.weight_yx * share) ** 2).to(cut.dtype)
     return Light(grid, image, image_of(filtered_power, grid.padded_yx), (power - noise) * share, power)
 
 
-def overlap(light: Light, band_yx: Tensor, ring: tuple[float, float]) -> Overlap:
-    """Lay a band (a centred spectrum) over band 0. ring : shortest and longest trial wave vector, which the calibration looks at."""
+def overlap(light: Light, band_zyx: Tensor, ring: tuple[float, float]) -> Overlap:
+    """Lay a band (centred spectra of planes) over band 0. ring : shortest and longest trial wave vector, which the calibration looks at."""
     grid = light.grid
-    cut = cut_spectrum(band_yx, grid.half_yx)
+    cut = cut_spectrum(band_zyx, grid.half_yx)
     filtered, power = cut * grid.weight_yx, cut.abs() ** 2
-    product = light.image_yx * image_of(filtered, grid.padded_yx)
+    product = (light.image_zyx * image_of(filtered, grid.padded_yx)).mean(0)
     power_image = image_of((power * grid.weight_yx**2).to(cut.dtype), grid.padded_yx)
-    variance = _smooth(spectrum(light.power_image_yx.conj() * power_image).real)
+    variance = _smooth(spectrum((light.power_image_zyx.conj() * power_image).mean(0)).real)
     variance = variance.clamp(min=LEAST_VARIANCE * float(variance.max()) + 1e-38)
     score = spectrum(product).abs() ** 2 / variance
     k = torch.hypot(*grid.k_yx)
     chance = score[(k >= ring[0]) & (k <= ring[1])]
     calibration = float(chance.median()) / math.log(2) or 1.0
-    return Overlap(light, product, variance, score / calibration, power, calibration)
+    return Overlap(light, product, variance, score / calibration, power.mean(0), calibration)
 
 
 def sums(product_yx: Tensor, grid: SearchGrid, ky: Tensor, kx: Tensor) -> Tensor:

@@ -29,6 +29,31 @@ def pattern_images(illumination: Illumination, y_um: Tensor, x_um: Tensor) -> Te
     return torch.stack(orientations)
 
 
+def axial_frequency(lateral_per_um: float, medium_per_um: float) -> float:
+    """Axial frequency of a beam along z against one whose wave vector has this lateral part.
+
+    medium_per_um : refractive index over wavelength.
+    """
+    return medium_per_um - math.sqrt(max(medium_per_um**2 - lateral_per_um**2, 0.0))
+
+
+def standing_waves(illumination: Illumination, medium_per_um: float, focus_um: float = 0.0) -> Illumination:
+    """The same patterns, standing along z as three beams make them where the geometry says so.
+
+    Parameters
+    ----------
+    medium_per_um : refractive index over the wavelength of excitation. focus_um : where along z they are strongest, from the focal plane.
+    """
+    orientations = []
+    for orientation in illumination.orientations:
+        waves = []
+        for wave, stands in zip(orientation.waves, illumination.geometry.standing, strict=True):
+            axial = axial_frequency(wave.frequency_per_um, medium_per_um) if stands else 0.0
+            waves.append(wave.model_copy(update={"axial_per_um": axial, "axial_phase_rad": -2 * math.pi * axial * focus_um}))
+        orientations.append(orientation.model_copy(update={"waves": tuple(waves)}))
+    return illumination.model_copy(update={"orientations": tuple(orientations)})
+
+
 def centred_places(count: int, step_um: float, like: Tensor) -> Tensor:
     """Places of samples, counted from the centre of the field at (count - 1) / 2."""
     return (torch.arange(count, dtype=like.dtype, device=like.device) - (count - 1) / 2) * step_um

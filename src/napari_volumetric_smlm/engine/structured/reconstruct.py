@@ -1,9 +1,10 @@
 r"""Raw frames and known patterns to an image of up to twice the resolution: the generalised Wiener filter.
 
-S(k) = A(k) sum_ab conj(s_ab) [H a C_ab](k + k_ab) / ( sum_ab |s_ab|^2 [H^2 a](k + k_ab) + w^2 )    (Gustafsson 2000, 2008)
-C = bands, s_0 = 1, s_b = (m_b / 2) exp(i phi_b), H = OTF, a(q) = 1 - attenuation exp(-q^2 / 2 sigma^2) = notch at the centre of each
-band, w = Wiener parameter, A = apodization. H is 1 at frequency zero and the bands keep their true strength, so a weak pattern counts
-for little where noise prevails. Everything is linear in the frames and differentiable.
+S(k) = A(k) sum_ab conj(s_ab) [H a_b C_ab](k + k_ab) / ( sum_ab |s_ab|^2 [H^2 a_b](k + k_ab) + w^2 )    (Gustafsson 2000, 2008)
+C = bands, s_0 = 1, s_b = (m_b / 2) exp(i phi_b), H = OTF, a_0(q) = 1 - attenuation exp(-q^2 / 2 sigma^2) = notch, a_b = 1 for all other
+bands, w = Wiener parameter, A = apodization. H is 1 at frequency zero and the bands keep their true strength, so a weak pattern counts
+for little where noise prevails. Out-of-focus light is not modulated and lies at low frequencies of band 0 alone; with less weight of
+these, the other bands tell what they see there. Everything is linear in the frames and differentiable.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from .otf import ideal_transfer
 LEAST_ZOOM = 2
 # a full modulation cannot be exceeded by light, but by a measurement
 LARGEST_MODULATION = 1.0
+# 1 + m cos x + n cos 2x, the pattern of three beams, stays positive up to m = sqrt 2
+LARGEST_STANDING = math.sqrt(2)
 # over the cut-off: where there is noise only, and where the sample is judged
 DARK, MIDDLE, FEWEST_DARK = 1.05, (0.4, 0.65), 50
 WIENER_LIMITS = (0.01, 1.0)
@@ -35,7 +38,7 @@ class SideBand:
     """A band on its way back to where it belongs: by a whole number of samples in its spectrum, and the rest in real space.
 
     rows, columns : factors of the rest, exp(-2 pi i rest (r - r_c)) conj(s), on the padded frames. samples_yx : the whole number.
-    filter_yx : H a, on the cut spectrum after the rest is gone.
+    filter_yx : H, on the cut spectrum after the rest is gone.
     """
 
     orientation: int
@@ -112,8 +115,9 @@ def reconstructor(illumination: Illumination, optics: Optics, shape_yx: tuple[in
     for a, orientation in enumerate(illumination.orientations):
         for w, wave in enumerate(orientation.waves if passed[a] else ()):
             ky, kx = wave.frequency_yx_per_um
-            modulation = min(max(wave.modulation, plan.least_modulation), LARGEST_MODULATION)
-            reach = torch.maximum(reach, _reach(fy, fx, (ky, kx), cutoff))
+            largest = LARGEST_STANDING if illumination.geometry.axial else LARGEST_MODULATION
+            modulation = min(max(wave.modulation, plan.least_modulation), largest)
+            reach = torch.maximum(reach, reach_along(fy, fx, (ky, kx), cutoff))
             steps = [1 / (n * optics.pixel_um) for n in padded]
             whole = (round(ky / steps[0]), round(kx / steps[1]))
             rest = (ky - whole[0] * steps[0], kx - whole[1] * steps[1])
@@ -122,10 +126,11 @@ def reconstructor(illumination: Illumination, optics: Optics, shape_yx: tuple[in
             ]
             strength = cmath.rect(0.5 * modulation, -wave.phase_rad)
             moved = torch.hypot(qy[:, None] + rest[0], qx[None, :] + rest[1])
-            share = 0.25 * modulation**2 * _weighted(optics, plan, moved, 2)
+            transfer = optics.transfer(moved)
+            share = 0.25 * modulation**2 * transfer**2
             window(power, half, whole).add_(share)
             window(power, half, (-whole[0], -whole[1])).add_(share.flip(0, 1))
-            sides.append(SideBand(a, 1 + w, carriers[0] * strength, carriers[1], whole, _weighted(optics, plan, moved, 1)))
+            sides.append(SideBand(a, 1 + w, carriers[0] * strength, carriers[1], whole, transfer))
     taper = ideal_transfer(length, reach) ** plan.apodization if plan.apodization > 0 else (length < reach).to(power.dtype)
     # the mean of the image stays that of the frames
     level = power[fine[0] // 2, fine[1] // 2]
@@ -162,7 +167,7 @@ def join_edges(images_yx: Tensor, padded_yx: tuple[int, int]) -> Tensor:
         margin = size - images_yx.shape[axis]
         if margin <= 0:
             continue
-        turn = (torch.arange(margin, dtype=images_yx.dtype, device=images_yx.device) + 0.5) / margin
+        turn = (torch.arange(margin, dtype=images_yx.real.dtype, device=images_yx.device) + 0.5) / margin
         share = torch.sin(0.5 * math.pi * turn) ** 2
         share = share[:, None] if axis == -2 else share
         ending, starting = images_yx.narrow(axis, images_yx.shape[axis] - 1, 1), images_yx.narrow(axis, 0, 1)
@@ -170,11 +175,15 @@ def join_edges(images_yx: Tensor, padded_yx: tuple[int, int]) -> Tensor:
     return images_yx
 
 
+def notch(plan: StructuredPlan, frequency: Tensor) -> Tensor:
+    """a, which takes weight from the centre of a band."""
+    sigma = plan.attenuation_per_um / (2 * math.sqrt(2 * math.log(2)))
+    return 1 - plan.attenuation * torch.exp(-0.5 * (frequency / sigma) ** 2)
+
+
 def _weighted(optics: Optics, plan: StructuredPlan, frequency: Tensor, exponent: int) -> Tensor:
     """H^exponent times the notch."""
-    sigma = plan.attenuation_per_um / (2 * math.sqrt(2 * math.log(2)))
-    notch = 1 - plan.attenuation * torch.exp(-0.5 * (frequency / sigma) ** 2)
-    return optics.transfer(frequency) ** exponent * notch
+    return optics.transfer(frequency) ** exponent * notch(plan, frequency)
 
 
 def _carrier(k_and_rest: tuple[float, float], sizes: tuple[int, int], pixel_um: float, like: Tensor) -> Tensor:
@@ -191,7 +200,7 @@ def _carrier(k_and_rest: tuple[float, float], sizes: tuple[int, int], pixel_um: 
     return torch.polar(torch.ones_like(angle), angle).to(like.device, torch.complex64 if like.dtype == torch.float32 else torch.complex128)
 
 
-def _reach(fy: Tensor, fx: Tensor, k_yx: tuple[float, float], cutoff: float) -> Tensor:
+def reach_along(fy: Tensor, fx: Tensor, k_yx: tuple[float, float], cutoff: float) -> Tensor:
     """How far discs of the cut-off's radius around k and -k extend in each direction from zero; 0 where they do not."""
     length = torch.hypot(fy, fx).clamp(min=1e-12)
     along = ((fy * k_yx[0] + fx * k_yx[1]) / length).abs()

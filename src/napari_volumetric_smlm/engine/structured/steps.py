@@ -29,12 +29,12 @@ def frame_correlations(
 
     overlaps_w, k_yx_w : of each wave of one orientation. count : frames.
     """
-    light = overlaps_w[0].light.image_yx
+    light = overlaps_w[0].light.image_zyx
     turns = 2 * np.pi * np.outer(np.arange(count), [0, *wave_steps, *(-step for step in wave_steps)]) / count
     rows = []
     for k_yx in k_yx_w:
         ky, kx = (torch.tensor([k], dtype=light.dtype, device=light.device) for k in k_yx)
-        parts = [sums(light * light, overlaps_w[0].grid, ky, kx)]
+        parts = [sums((light * light).mean(0), overlaps_w[0].grid, ky, kx)]
         parts += [o.sums_at(ky, kx) for o in overlaps_w]
         # the band of the opposite sign is the complex conjugate image
         parts += [o.sums_at(-ky, -kx).conj() for o in overlaps_w]
