@@ -36,6 +36,25 @@ def test_simulated_frames_are_estimated_and_reconstructed_with_the_saved_pattern
     assert json.loads((tmp_path / "sr.tif.json").read_text(encoding="utf-8"))["verb"] == "structured reconstruct"
 
 
+def test_a_stack_of_planes_becomes_a_volume_with_its_step(tmp_path, capsys):
+    deep, volume = tmp_path / "deep.tif", tmp_path / "volume.tif"
+    kind = ["--geometry", "3d-3x5"]
+    size = ["--shape-yx-px", "64", "64", "--planes", "7", "--z-step-nm", "150", "--structure", "shells", "--pixel-nm", "65"]
+    assert main(["structured", "simulate", "--output", str(deep), *kind, *size, *LENS]) == 0
+    assert tifffile.imread(tmp_path / "deep_sample.tif").shape == (7, 192, 192)
+    # pixel and step come from the files
+    assert main(["structured", "estimate", str(deep), *kind, *LENS]) == 0
+    assert "period along z nm" in capsys.readouterr().out
+    words = ["structured", "reconstruct", str(deep), "--output", str(volume), "--order", "apz", "--wide-field", *kind, *LENS]
+    assert main(words) == 0
+    assert "7 planes each 150 nm" in capsys.readouterr().out
+    for path in (volume, tmp_path / "volume_wide_field.tif"):
+        with tifffile.TiffFile(path) as file:
+            assert file.series[0].axes == "ZYX"
+            assert file.asarray().shape == (7, 128, 128)
+            assert 'PhysicalSizeZ="150.0"' in file.ome_metadata
+
+
 def test_a_bad_file_among_several_is_told_and_the_others_are_done(raw, tmp_path, capsys):
     bad = tmp_path / "bad.tif"
     bad.write_bytes(b"no image")

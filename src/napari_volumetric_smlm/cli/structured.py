@@ -20,7 +20,7 @@ from ..errors import InputError, OutputError, PlanError, StackError
 from ..io.instruments import load_instrument, save_instrument
 from ..io.json_files import explain
 from ..io.otf_files import load_illumination, load_otf, save_illumination
-from ..io.results import write_image, write_png, write_provenance
+from ..io.results import write_image, write_png, write_provenance, write_structured
 from ..io.stacks import open_stack, sniff_stack, write_note
 from .files import check_output, note
 from .options import add_plan, option_of, plan_from
@@ -126,14 +126,17 @@ def _estimate(args: argparse.Namespace) -> int:
 
 
 def _table(illumination: Illumination) -> list[str]:
-    rows = ["orientation  wave  period nm  angle deg  modulation  phase rad  z-score  error of k 1/um  modulation/noise"]
+    axial = illumination.geometry.axial
+    heading = "orientation  wave  period nm  angle deg  modulation  phase rad  z-score  error of k 1/um  modulation/noise"
+    rows = [heading + ("  period along z nm" if axial else "")]
     for number, orientation in enumerate(illumination.orientations):
         for wave in orientation.waves:
             seen = wave.evidence
             proof = f"{seen.z_score:7.1f}  {seen.sigma_frequency_per_um:15.4f}  {seen.modulation_to_noise:16.2f}" if seen else "given"
+            stands = f"{1000 / wave.axial_per_um:17.0f}" if wave.axial_per_um else " " * 16 + "-"
             rows.append(
                 f"{number:11d}  {wave.step:4d}  {wave.period_nm:9.1f}  {math.degrees(wave.angle_rad):9.2f}  {wave.modulation:10.2f}  "
-                f"{wave.phase_rad:9.2f}  {proof}"
+                f"{wave.phase_rad:9.2f}  {proof}" + (f"  {stands}" if axial else "")
             )
     return rows
 
@@ -190,13 +193,11 @@ def _one(args: argparse.Namespace, plan: StructuredPlan, path: Path, known: Illu
 
 
 def _write(result: StructuredImages, target: Path, with_wide_field: bool, plan: StructuredPlan) -> str:
-    voxel = (1.0, result.pixel_nm, result.pixel_nm)
-    names = [write_image(result.images_tyx, target, voxel, axes="TYX")]
-    if with_wide_field:
-        names.append(write_image(result.wide_field_tyx, target.with_name(f"{target.stem}_wide_field.tif"), voxel, axes="TYX"))
-    for ending, images in (("optical_section", result.section_tyx), ("pseudo_confocal", result.pseudo_confocal_tyx)):
+    names = [write_structured(result.images_tyx, result, target)]
+    others = [("optical_section", result.section_tyx), ("pseudo_confocal", result.pseudo_confocal_tyx)]
+    for ending, images in [("wide_field", result.wide_field_tyx if with_wide_field else None), *others]:
         if images is not None:
-            names.append(write_image(images, target.with_name(f"{target.stem}_{ending}.tif"), voxel, axes="TYX"))
+            names.append(write_structured(images, result, target.with_name(f"{target.stem}_{ending}.tif")))
     names.append(save_illumination(result.illumination, target.with_name(f"{target.stem}_patterns.json")))
     record = {
         "program": f"napari-volumetric-smlm {__version__}",
@@ -206,7 +207,9 @@ def _write(result: StructuredImages, target: Path, with_wide_field: bool, plan: 
     }
     write_provenance(record, target)
     count, height, width = result.images_tyx.shape
-    return f"{', '.join(map(str, names))}: {count} images of {height} x {width}, pixel {result.pixel_nm:g} nm, {result.seconds:.1f} s"
+    deep = f", {result.planes} planes each {result.plane_nm:g} nm" if result.plane_nm is not None else ""
+    size = f"{count} images of {height} x {width}{deep}, pixel {result.pixel_nm:g} nm"
+    return f"{', '.join(map(str, names))}: {size}, {result.seconds:.1f} s"
 
 
 def _simulate(args: argparse.Namespace) -> int:
@@ -222,8 +225,9 @@ def _simulate(args: argparse.Namespace) -> int:
     stack = write_image(np.asarray(made.stack.counts_tyx[0]), args.output, (1.0, pixel, pixel), axes="TYX")
     stem, folder = args.output.stem, args.output.parent
     beside = save_instrument(instrument, folder / f"{stem}_instrument.json")
-    write_note(args.output, StackNote(kind="structured", instrument=beside.name))
+    write_note(args.output, StackNote(kind="structured", instrument=beside.name, z_step_nm=made.stack.z_step_nm))
     patterns = save_illumination(made.illumination, folder / f"{stem}_patterns.json")
-    truth = write_image(made.sample_yx, folder / f"{stem}_sample.tif", (1.0, pixel / 3, pixel / 3))
+    sample = made.sample_yx if made.sample_zyx is None else made.sample_zyx
+    truth = write_image(sample, folder / f"{stem}_sample.tif", (made.stack.z_step_nm or 1.0, pixel / 3, pixel / 3))
     print(f"{made.stack.frame_count} frames: {stack}, {patterns}, {truth}, {beside}")
     return 0

@@ -249,4 +249,10 @@ class StructuredImages(Noun):
     def _have_the_same_shape(self) -> StructuredImages:
         if self.images_tyx.ndim != 3 or np.shape(self.images_tyx) != np.shape(self.wide_field_tyx):
             raise ValueError(f"images (t, y, x) of one shape are expected; found {self.images_tyx.shape} and {self.wide_field_tyx.shape}")
+        if len(self.images_tyx) % self.planes:
+            raise ValueError(f"{len(self.images_tyx)} images are not a multiple of {self.planes} planes")
         return self
+
+    def by_volume(self, values_tyx: NDArray[Any]) -> NDArray[Any]:
+        """Images of one kind as (t, z, y, x)."""
+        return np.asarray(values_tyx).reshape(-1, self.planes, *values_tyx.shape[-2:])

@@ -14,6 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from ..domain.illumination import StructuredImages
 from ..errors import InputError, OutputError
 from .atomic import replacing
 from .json_files import read_json
@@ -69,7 +70,7 @@ def write_image(array: NDArray[Any], path: str | os.PathLike[str], pixel_zyx_nm:
     pixel_zyx_nm
         Pixel sizes; z counts only where there is a z axis.
     axes
-        YX, ZYX, TYX, YXS or ZYXS; empty = colour where the last axis has 3 values of uint8, else z, y, x.
+        YX, ZYX, TYX, TZYX, YXS or ZYXS; empty = colour where the last axis has 3 values of uint8, else z, y, x.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def write_image(array: NDArray[Any], path: str | os.PathLike[str], pixel_zyx_nm:
     values = _as_written(np.asarray(array))
     colour = values.dtype == np.uint8 and values.ndim in (3, 4) and values.shape[-1] == 3
     axes = axes or {2: "YX", 3: "YXS" if colour else "ZYX", 4: "ZYXS" if colour else ""}.get(values.ndim, "")
-    if axes not in {"YX", "ZYX", "TYX", "YXS", "ZYXS"} or len(axes) != values.ndim or not values.size:
+    if axes not in {"YX", "ZYX", "TYX", "TZYX", "YXS", "ZYXS"} or len(axes) != values.ndim or not values.size:
         raise OutputError(f"cannot write {target}: an array of shape {values.shape} with axes {axes or 'unknown'} is no picture or volume")
     depth, height, width = pixel_zyx_nm
     metadata: dict[str, Any] = {
@@ -104,6 +105,22 @@ def write_image(array: NDArray[Any], path: str | os.PathLike[str], pixel_zyx_nm:
             resolutionunit="CENTIMETER",
         )
     return target
+
+
+def write_structured(values_tyx: NDArray[Any], images: StructuredImages, path: str | os.PathLike[str]) -> Path:
+    """Write one kind of a reconstruction's images as OME-TIFF: a series of images, a volume, or a series of volumes.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; an older file is then untouched.
+    """
+    pixel = images.pixel_nm
+    if images.plane_nm is None:
+        return write_image(values_tyx, path, (1.0, pixel, pixel), axes="TYX")
+    volumes = images.by_volume(values_tyx)
+    voxel = (images.plane_nm, pixel, pixel)
+    return write_image(volumes, path, voxel, axes="TZYX") if len(volumes) > 1 else write_image(volumes[0], path, voxel, axes="ZYX")
 
 
 def write_png(picture: NDArray[np.uint8], path: str | os.PathLike[str]) -> Path:
