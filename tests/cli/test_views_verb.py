@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.io
 import tifffile
 
 from napari_volumetric_smlm.cli import main
@@ -74,6 +75,34 @@ def test_cut_views_are_the_frames_pixels_and_reconstruct_with_their_instrument(m
     words = ["reconstruct", *views, "--instrument", str(tmp_path / "v_instrument.json"), "--output", str(tmp_path / "t.csv")]
     assert main([*words, "--last-frame", "0", "--region-yx-px", "40", "40", "80", "80", "--device", "cpu", "--quiet"]) == 0
     assert "molecules in 1 frames" in capsys.readouterr().out
+
+
+def test_centres_come_from_a_text_file_on_a_binned_grid(movie, tmp_path):
+    centres = movie[2].microlenses.centres_on_sensor(6.5)
+    # pixel k of the binned grid covers pixels 2 k and 2 k + 1
+    (tmp_path / "centres.txt").write_text("\n".join(f"{(y - 0.5) / 2:.3f}\t{(x - 0.5) / 2:.3f}" for y, x in centres))
+    assert main(command(movie, tmp_path / "placed.json", "--centres-from", tmp_path / "centres.txt")) == 0
+    assert np.array(load_instrument(tmp_path / "placed.json").microlenses.sensor_centres_yx_px) == pytest.approx(centres, abs=2e-3)
+
+
+def test_centres_come_from_the_sharp_planes_of_a_psf(movie, bead_scan, tmp_path, capsys):
+    turned = movie[2]
+    centres = turned.microlenses.centres_on_sensor(6.5)
+    scan = bead_scan(turned, [tuple(centres[0] * turned.pixel_nm())], (300, 320), np.arange(-1600.0, 1601, 400), background=20.0)
+    psf = scan.counts_tyx[0].astype(np.float32).transpose(1, 2, 0)
+    # one row and column more than the camera has, as programs that centre on a pixel write it
+    scipy.io.savemat(tmp_path / "PSF.mat", {"FLFPSF": np.pad(psf, ((1, 0), (1, 0), (0, 0)), mode="edge")})
+    words = command(movie, tmp_path / "placed.json", "--centres-from", tmp_path / "PSF.mat")
+    words.remove("--quiet")
+    assert main(words) == 0
+    assert "the first row and column are left out" in capsys.readouterr().err
+    found = np.array(load_instrument(tmp_path / "placed.json").microlenses.sensor_centres_yx_px)
+    assert found == pytest.approx(centres, abs=0.4)
+    # on pixels of twice the size its spots are half as far apart
+    scipy.io.savemat(tmp_path / "other.mat", {"FLFPSF": np.pad(psf[::2, ::2], ((0, 150), (0, 160), (0, 0)), mode="edge")})
+    assert main(command(movie, tmp_path / "wrong.json", "--centres-from", tmp_path / "other.mat")) == 1
+    assert "take a plane near focus, on the camera's pixels (spots less than 90 pixels apart count as one)" in capsys.readouterr().err
+    assert not (tmp_path / "wrong.json").exists()
 
 
 def test_an_array_is_put_behind_a_microscope_that_has_none(movie, small, tmp_path):

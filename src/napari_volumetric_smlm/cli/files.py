@@ -13,6 +13,7 @@ from ..domain.instrument import Instrument
 from ..domain.molecules import Localizations
 from ..errors import OutputError, PlanError
 from ..io.stacks import compare_with_instrument, open_stack
+from ..io.stacks.extra_line import without_extra_line
 from ..io.tables import read_table
 
 
@@ -24,7 +25,7 @@ def note(args: argparse.Namespace, words: str) -> None:
 
 def open_frames(args: argparse.Namespace, paths: Sequence[Path], instrument: Instrument, kind: StackKind) -> RawStack:
     """Open one acquisition, one file a camera, and tell what looks wrong."""
-    stack = open_stack(list(paths), kind=kind)
+    stack = without_extra_line(open_stack(list(paths), kind=kind), instrument)
     for words in (*stack.warnings, *compare_with_instrument(stack, instrument)):
         note(args, words)
     return stack

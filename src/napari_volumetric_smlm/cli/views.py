@@ -13,11 +13,13 @@ from ..domain.microlenses import MicrolensArray
 from ..errors import InstrumentError, PlanError
 from ..io.instruments import load_instrument, save_instrument
 from ..io.json_files import read_noun
+from ..io.lens_centres import read_lens_centres
 from ..io.results import write_image
 from ..io.stacks import write_note
 from .files import check_output, open_frames
 from .progress import carry_out
 
+TEXT_SUFFIXES = (".txt", ".csv", ".tsv")
 NAME = "views"
 SUMMARY = "Find the views of a microlens array in raw light-field frames, and cut them out."
 DETAILS = (
@@ -42,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--centres", type=_point, nargs="+", metavar="ROW,COLUMN", help="Lens centres that you know, in pixels; nothing is looked for."
     )
+    how.add_argument(
+        "--centres-from",
+        type=Path,
+        metavar="FILE",
+        help="A text file with a row and a column on each line, or a point-spread function (.mat, .tif) with a spot for each lens.",
+    )
     parser.add_argument(
         "--cut", type=Path, metavar="VIEWS.tif", help="Also write the views: VIEWS_lens1.tif, ... and VIEWS_instrument.json."
     )
@@ -51,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     """Find, write, tell where they are."""
     for output in (args.output, args.cut):
         if output is not None:
-            check_output(output, [args.frames, *(path for path in (args.array,) if path is not None)])
+            check_output(output, [args.frames, *(path for path in (args.array, args.centres_from) if path is not None)])
     if args.output.suffix.lower() != ".json":
         raise PlanError(f"--output {args.output}: an instrument is a .json file")
     if args.cut is not None and args.cut.suffix.lower() not in (".tif", ".tiff"):
@@ -65,6 +73,14 @@ def run(args: argparse.Namespace) -> None:
         instrument = light_field_instrument(read_noun(args.array, MicrolensArray, InstrumentError), instrument)
     if args.centres is not None:
         placed = put_views(instrument, tuple(args.centres))
+    elif args.centres_from is not None and args.centres_from.suffix.lower() in TEXT_SUFFIXES:
+        if instrument.microlenses is None:
+            raise PlanError(f"the instrument {instrument.name!r} has no microlens array: give one with --array")
+        centres = read_lens_centres(args.centres_from, instrument.microlenses, instrument.cameras[0].pixel_um)
+        placed = put_views(instrument, centres)
+    elif args.centres_from is not None:
+        measured = open_frames(args, [args.centres_from], instrument, "beads")
+        placed = carry_out(place_views(measured, instrument, "spots"), args.quiet)
     else:
         placed = carry_out(place_views(stack, instrument, args.look_for), args.quiet)
     # cut first: views that reach beyond the sensor are then told before anything is written

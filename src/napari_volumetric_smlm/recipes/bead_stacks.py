@@ -16,6 +16,7 @@ from ..engine.retrieve.beads import BeadField, Beads, cut_window, find_beads, gi
 from ..engine.retrieve.register import match_beads
 from ..errors import CalibrationError, PlanError, StackError
 from ..io.stacks import check_frames
+from .split_views import check_frame
 
 FEWEST_SLICES = 7
 MOST_BEADS = 6  # more add time to read, not much to the pupil
@@ -54,6 +55,8 @@ def check_bead_stacks(stacks: Sequence[RawStack], instrument: Instrument, plan: 
             )
         if stack.kind not in (None, "beads"):
             raise StackError(f"this stack is marked as {stack.kind}, a bead stack was expected; choose another file or change its kind")
+        if instrument.microlenses is not None and instrument.views[0].region_yx_px is not None:
+            check_frame(instrument.microlenses, (int(stack.counts_tyx[0].shape[1]), int(stack.counts_tyx[0].shape[2])))
     slices = sorted({stack.frame_count for stack in stacks})
     if len(slices) > 1:
         raise StackError(f"the bead stacks differ in their number of slices ({', '.join(map(str, slices))}); calibrate from equal scans")

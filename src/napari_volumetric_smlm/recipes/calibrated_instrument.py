@@ -59,8 +59,9 @@ def calibrated_instrument(instrument: Instrument, fitted: list[FittedView], bead
 
 
 def _least_spread(instrument: Instrument) -> float:
-    """Spread of beads (nm) that tells how a view is turned and stretched: lenses of one array hardly differ, and an error of their
-    places would be carried over the whole sensor.
+    """Spread of beads (nm) from which on they tell how a view is turned and stretched.
+
+    Lenses of one array hardly differ in that, and errors of beads that lie close together would grow over the whole field.
     """
     region = instrument.views[0].region_yx_px
     return 0.0 if region is None else SHARE_OF_FIELD * min(region[2] - region[0], region[3] - region[1]) * instrument.pixel_nm()

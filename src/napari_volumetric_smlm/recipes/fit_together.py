@@ -1,9 +1,8 @@
 """Views of a microlens array, calibrated together from one bead scan.
 
-First only the places: where each view lies on the sensor, one drift and one focal plane for all views. The lens centres follow, and
-with them the array's turn and the apertures. Then the pupils, each view with the drift and the focal plane of all, so that what the
-views move against each other must come from their pupils: the parallax. Views that cannot be told from a bead alone, since all would
-lie elsewhere at another depth, are told from all together: one net defocus is left open, as for a single view.
+All views share one drift of the stage and one focal plane; each has a place on the sensor and a pupil of its own. So what the views move
+against each other with depth must come from their pupils: that is the parallax. The places give the lens centres, and with them the
+turn of the array and the apertures. As in a single view, one shift in z, y and x and one net defocus stay open.
 """
 
 from __future__ import annotations

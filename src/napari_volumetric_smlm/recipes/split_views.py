@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ..domain.images import RawStack
+from ..domain.images import LazyArray, RawStack
 from ..domain.instrument import Camera, Instrument, View
 from ..domain.microlenses import MicrolensArray, Point, Region
 from ..domain.runs import Progress
@@ -24,6 +24,7 @@ from ..io.stacks.crops import CroppedFrames
 
 MEAN_OF_FRAMES = 200  # more of them hardly change where the views are
 SMALLEST_FIELD_PX = 16
+SHARP = 0.9  # of the height of the sharpest frame's spots
 MAPS = ("gain_e_per_count", "offset_counts", "read_noise_e")
 
 
@@ -50,18 +51,31 @@ def place_views(
     """
     array = _array(instrument)
     counts = stack.counts_tyx[0]
-    _check_frame(array, (int(counts.shape[1]), int(counts.shape[2])))
-    picked = np.unique(np.linspace(0, stack.frame_count - 1, min(MEAN_OF_FRAMES, stack.frame_count)).astype(int))
-    mean = np.zeros(counts.shape[1:])
-    for done, frame in enumerate(picked):
-        mean += np.asarray(counts[int(frame)]) / len(picked)
-        yield Progress(stage="average", done=done + 1, total=len(picked), message=f"Frame {frame}")
+    check_frame(array, (int(counts.shape[1]), int(counts.shape[2])))
+    mean = yield from _mean_frame(counts, sharp=look_for == "spots")
     yield Progress(stage="search", message="Looking for the views")
     found = _find(torch.from_numpy(mean), array, instrument.cameras[0].pixel_um, look_for)
     placed = put_views(instrument, found.as_measured())
     words = "" if found.edges_seen else "; the edges of the fields are not seen: the field's centre may be elsewhere"
     yield Progress(stage="search", done=1, total=1, message=f"{len(found.yx_px)} views found{words}", numbers={"signal": found.signal})
     return placed
+
+
+def _mean_frame(counts: LazyArray, sharp: bool) -> Generator[Progress, None, NDArray[np.float64]]:
+    """Mean of frames from the whole stack; of a focus scan only of the sharp ones, in which spots are where the lenses' axes are."""
+    length = int(counts.shape[0])
+    picked = np.unique(np.linspace(0, length - 1, min(MEAN_OF_FRAMES, length)).astype(int))
+    mean, best = np.zeros(counts.shape[1:]), 0.0
+    added = 0
+    for done, frame in enumerate(picked):
+        image = np.asarray(counts[int(frame)], dtype=np.float64)
+        peak = float((image.max() - np.median(image)) / max(np.std(image), 1e-300)) if sharp else 0.0
+        if peak > best / SHARP:
+            mean, added = np.zeros_like(mean), 0
+        if peak >= best * SHARP:
+            mean, added, best = mean + image, added + 1, max(best, peak)
+        yield Progress(stage="average", done=done + 1, total=len(picked), message=f"Frame {frame}")
+    return mean / added
 
 
 def put_views(instrument: Instrument, centres_yx_px: tuple[Point, ...]) -> Instrument:
@@ -106,7 +120,7 @@ def split_views(stack: RawStack, instrument: Instrument) -> tuple[RawStack, Inst
         raise StackError(f"{len(stack.counts_tyx)} stacks were given for {len(instrument.cameras)} cameras: open one stack per camera")
     shapes = [(int(counts.shape[1]), int(counts.shape[2])) for counts in stack.counts_tyx]
     if instrument.microlenses is not None:
-        _check_frame(instrument.microlenses, shapes[0])
+        check_frame(instrument.microlenses, shapes[0])
     regions, rim = _common(instrument.views, shapes)
     sources = [f"{view.name} of {stack.source[0] if stack.source else 'stack'}" for view in instrument.views]
     counts = [
@@ -165,7 +179,14 @@ def _array(instrument: Instrument) -> MicrolensArray:
     return instrument.microlenses
 
 
-def _check_frame(array: MicrolensArray, shape_yx: tuple[int, int]) -> None:
+def check_frame(array: MicrolensArray, shape_yx: tuple[int, int]) -> None:
+    """Refuse frames of another size than the array's.
+
+    Raises
+    ------
+    StackError
+        With both sizes.
+    """
     if shape_yx != array.frame_yx_px:
         raise StackError(
             f"the frames have {shape_yx[0]} x {shape_yx[1]} pixels, the microlens array expects raw frames of {array.frame_yx_px[0]} x "

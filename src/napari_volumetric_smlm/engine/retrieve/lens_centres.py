@@ -30,6 +30,7 @@ LEAST_SIGNAL, LEAST_EDGE = 8.0, 0.2
 # A dark view reaches a hundredth of what views that show the same reach together.
 LEAST_SHARE = 0.04
 LARGEST_MISFIT = 0.1  # of the pitch
+OWN_SHARE = 0.6  # of the pitch: nothing else than a lens's own spot is nearer than this
 REFINE_PX = 8
 FIELD_SAMPLES = 48  # across one field, when looking for its edges
 
@@ -111,11 +112,12 @@ def centres_from_spots(image_yx: Tensor, array: MicrolensArray, camera_pixel_um:
         signal = (float(left[row, column]) - ground) / noise
         if signal < LEAST_SIGNAL:
             raise CalibrationError(
-                f"{k} spots were found, the layout {array.layout!r} has {len(layout)} lenses: take a plane near focus, or state the "
-                "centres (sensor_centres_yx_px)"
+                f"{k} spots were found, the layout {array.layout!r} has {len(layout)} lenses: take a plane near focus, on the "
+                f"camera's pixels (spots less than {OWN_SHARE * pitch:.0f} pixels apart count as one), or state the centres "
+                "(sensor_centres_yx_px)"
             )
         spots.append(_centroid(image, row, column))
-        left = torch.where(torch.hypot(y[:, None] - row, x - column) < 0.6 * pitch, ground, left)
+        left = torch.where(torch.hypot(y[:, None] - row, x - column) < OWN_SHARE * pitch, ground, left)
     centres = np.array(spots)
     order, _ = _in_order(centres - centres.mean(0), layout)
     centres = centres[order]

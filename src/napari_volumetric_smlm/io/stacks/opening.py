@@ -16,6 +16,7 @@ from ..content import recognise_content
 from ..json_files import explain
 from .checks import judge_pixel_nm, look_at_samples
 from .fingerprint import fingerprint_files
+from .matlab_arrays import open_matlab
 from .mrc import open_mrc, read_mrc_header
 from .nd2_files import open_nd2
 from .notes import note_path, read_note
@@ -24,6 +25,7 @@ from .raw_yaml import is_raw_pair, open_raw
 from .sequence import find_images, open_sequence
 from .tiff import open_tiff
 from .zarr_arrays import is_zarr, open_zarr
+from .zipped import open_zipped
 
 PathLike = str | os.PathLike[str]
 READERS: dict[str, Callable[[Path], OpenedFile]] = {
@@ -42,6 +44,8 @@ READERS: dict[str, Callable[[Path], OpenedFile]] = {
     ".yaml": open_raw,
     ".yml": open_raw,
     ".nd2": open_nd2,
+    ".mat": open_matlab,
+    ".zip": open_zipped,
 }
 CAMERA_FIELDS = ("offset_counts", "gain_e_per_count", "read_noise_e", "em_gain", "saturation_counts")
 AGREEMENT_TOLERANCE = 0.02
@@ -53,8 +57,8 @@ def open_stack(paths: PathLike | Sequence[PathLike], kind: StackKind | None = No
     Parameters
     ----------
     paths
-        One path, or one a camera in the instrument's order. A file (TIFF and its dialects, MRC, Priism/DV, raw + yaml, ND2), a Zarr
-        folder, or a folder or pattern (``img_*.tif``) of TIFF files that make one sequence.
+        One path, or one a camera in the instrument's order. A file (TIFF and its dialects, MRC, Priism/DV, raw + yaml, ND2, an array of a
+        .mat file, a .zip of images), a Zarr folder, or a folder or pattern (``img_*.tif``) of TIFF files that make one sequence.
     kind
         What the stack is. Empty = what the note beside the first file says, else unknown: it is never guessed.
 
@@ -122,6 +126,9 @@ def sniff_stack(path: PathLike | Sequence[PathLike]) -> bool:
             return True
         if reader is open_raw:
             return is_raw_pair(source)
+        if reader in (open_matlab, open_zipped):
+            # such files hold anything; these are opened by name only
+            return False
         return "ND2" in content if reader is open_nd2 else "TIFF" in content
     except Exception:  # a reader hook that raises takes the whole drop down with it
         return False

@@ -33,8 +33,13 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         raise TableError(f"{path}: damaged or cut off, not a whole HDF5 file ({problem}); nothing was read; take a fresh copy") from problem
 
 
-def dataset(path: Path, file: Any, name: str) -> Any:
+def dataset(path: Path, file: Any, name: str, whole: bool = True) -> Any:
     """Return a dataset that lies in this very file and holds numbers.
+
+    Parameters
+    ----------
+    whole
+        Whether it will be read at once, and must therefore not expand without end.
 
     Raises
     ------
@@ -66,7 +71,8 @@ def dataset(path: Path, file: Any, name: str) -> Any:
         )
     if not _is_standard(place):
         raise TableError(f"{path}: {name} holds numbers of an unusual layout ({place.dtype}); the file is damaged; take a fresh copy")
-    refuse_bomb(path, 0 if place.shape is None else place.size * place.dtype.itemsize, place.id.get_storage_size())
+    if whole:
+        refuse_bomb(path, 0 if place.shape is None else place.size * place.dtype.itemsize, place.id.get_storage_size())
     return place
 
 

@@ -1,4 +1,4 @@
-"""Numbers inside structures of MATLAB files before version 7.3, read in plain Python.
+"""Numbers in MATLAB files before version 7.3, alone or inside structures, read in plain Python.
 
 SciPy's compiled reader was seen to crash the whole process on a damaged file, which would take the user's session along; here every
 length is checked against what is there. Layout: MAT-File Format, MathWorks, "Level 5".
@@ -81,6 +81,34 @@ def has_variable(path: Path, variable: str) -> bool:
         raise TableError(f"{path}: damaged or cut off, not a whole MATLAB file ({problem})") from problem
 
 
+def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the arrays of real numbers, from the heads of the variables alone.
+
+    Raises
+    ------
+    TableError
+        If the file is damaged so that its variables cannot be told apart.
+    """
+    try:
+        return {m.name: m.shape for m in _variables(path, most=HEAD_BYTES) if FIRST_NUMBER <= m.kind <= LAST_NUMBER and not m.is_complex}
+    except (_DamagedError, zlib.error, struct.error) as problem:
+        raise TableError(f"{path}: damaged or cut off, not a whole MATLAB file ({problem})") from problem
+
+
+def read_array(path: Path, variable: str) -> NDArray[np.generic]:
+    """Return an array of real numbers, its axes in MATLAB's order.
+
+    Raises
+    ------
+    TableError
+        If the file is cut off or damaged, or has no such array.
+    """
+    found, _ = read_members(path, variable, ())
+    if "" not in found:
+        raise TableError(f"{path}: there is no array of real numbers called {variable!r}")
+    return found[""].reshape(array_shapes(path)[variable], order="F")
+
+
 def _variables(path: Path, most: int | None = None) -> Iterator[_Matrix]:
     """Yield every variable, unpacked; only its first bytes where `most` is given."""
     size_on_disk = path.stat().st_size
@@ -142,6 +170,7 @@ class _Matrix:
         self.kind = 0
         self.name = ""
         self.count = 0
+        self.shape: tuple[int, ...] = ()
         if size == 0:
             return
         _, at, length, following = _element(self.view, 0, order)
@@ -151,7 +180,8 @@ class _Matrix:
         self.kind, self.is_complex = flags & 0xFF, bool(flags & COMPLEX)
         _, at, length, following = _element(self.view, following, order)
         self.count = 1
-        for extent in struct.unpack_from(f"{order}{length // 4}i", self.view, at):
+        self.shape = struct.unpack_from(f"{order}{length // 4}i", self.view, at)
+        for extent in self.shape:
             if extent < 0:
                 raise _DamagedError(f"an array with {extent} rows")
             self.count *= extent
