@@ -27,6 +27,7 @@ def test_nothing_of_the_manifest_is_dropped(manifest):
         "Instrument and calibration",
         "Train",
         "Reconstruct",
+        "Volumes",
         "Structured illumination",
     ]
     assert [sample.key for sample in contributions.sample_data] == [

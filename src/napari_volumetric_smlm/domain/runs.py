@@ -143,6 +143,17 @@ class ModelCard(Noun):
     accuracy: dict[str, float] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def makes_volumes(self) -> bool:
+        """Whether the network makes volumes of light-field views, not molecules."""
+        return self.kind in ("vnet", "vnet_paper")
+
+    @property
+    def views(self) -> int | None:
+        """Number of views that the network takes; None where it takes any."""
+        parallax, views = self.architecture.get("parallax_px"), self.architecture.get("views")
+        return len(parallax) if parallax is not None else views
+
 
 class TrainedModel(Noun):
     """Weights by name and their card. `curve` : loss per step, by part; `complete` is false after a stop."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from .noun import Noun
@@ -43,3 +45,33 @@ class DeconvolvePlan(ViewsPlan):
     wide_field: bool = Field(
         False, description="Show the volume as the objective alone would: blurred by its own PSF, so that noise is not mistaken for detail."
     )
+
+
+class InspectionPlan(Noun):
+    """What is shown of a frame while one steps through a light-field movie."""
+
+    method: Literal["V-Net", "Richardson-Lucy", "side by side"] = Field(
+        "V-Net", description="What makes the volume: a trained network, deconvolution, or both beside each other with the same contrast."
+    )
+    two_colors: bool = Field(
+        False,
+        description="Even and odd frames show two structures in turn: the volumes and molecules of a pair of frames in green and magenta.",
+    )
+    molecules: bool = Field(
+        True,
+        description="Show the molecules in the volume: of the last reconstruction, else found in each frame that you look at, with the "
+        "settings of the widget Reconstruct.",
+    )
+    molecule_frames: PositiveInt = Field(
+        1, le=1_000_000, description="Molecules of so many frames together: of this one and of those right before it."
+    )
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods, from left to right."""
+        return ("V-Net", "Richardson-Lucy") if self.method == "side by side" else (self.method,)
+
+    def frames_at(self, frame: int, count: int) -> tuple[int, ...]:
+        """Frames whose volumes are shown: this one, or the pair that it belongs to."""
+        first = frame - frame % 2
+        return (frame,) if not self.two_colors else tuple(t for t in (first, first + 1) if t < count)

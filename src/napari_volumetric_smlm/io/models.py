@@ -185,6 +185,11 @@ def check_fit(card: ModelCard, instrument: Instrument, path: str | os.PathLike[s
                 f"{path} was trained for {card.instrument!r} with {name} {card.units[name]:g}, the instrument {instrument.name!r} has "
                 f"{value:g}: train a model for this instrument, or leave the model out"
             )
+    if card.views not in (None, len(instrument.views)):
+        raise ModelError(
+            f"{path} was trained for {card.views} views, the instrument {instrument.name!r} has {len(instrument.views)}: "
+            "train a model for this instrument"
+        )
 
 
 def _age(place: Path) -> float:

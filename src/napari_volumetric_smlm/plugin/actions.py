@@ -7,7 +7,7 @@ from typing import Any
 from .layers import noun_of
 
 RECONSTRUCT, CALIBRATE, TRAIN = "Reconstruct", "Instrument and calibration", "Train"
-STRUCTURED = "Structured illumination"
+STRUCTURED, VOLUMES = "Structured illumination", "Volumes"
 DISPLAY_NAME = "Volumetric SMLM"
 
 
@@ -35,7 +35,13 @@ def _structured() -> Any:
     return StructuredWidget
 
 
-WIDGETS = {STRUCTURED: _structured, RECONSTRUCT: _reconstruct, CALIBRATE: _calibrate, TRAIN: _train}
+def _volumes() -> Any:
+    from .widgets.volumes import VolumesWidget
+
+    return VolumesWidget
+
+
+WIDGETS = {STRUCTURED: _structured, VOLUMES: _volumes, RECONSTRUCT: _reconstruct, CALIBRATE: _calibrate, TRAIN: _train}
 
 
 def open_widget(viewer: Any, name: str = RECONSTRUCT) -> Any:

@@ -12,6 +12,7 @@ from ..domain.instrument import Instrument
 from ..domain.noun import Noun
 from ..domain.plans import CalibrationPlan, ReconstructPlan, TrainPlan
 from ..domain.structured_plans import StructuredPlan
+from ..domain.volume_plans import ViewsPlan
 from ..errors import OutputError
 from ..io.instruments import save_instrument
 from .forms import write_value
@@ -141,6 +142,27 @@ def structured_in_python(paths: list[str], instrument: Path, plan: StructuredPla
             f"plan = {spell_plan(plan)}",
             "result = finish(reconstruct_structured(stack, instrument, plan))",
             f"write_image(result.images_tyx, {output!r}, (1.0, result.pixel_nm, result.pixel_nm), axes='TYX')",
+            "",
+        ]
+    )
+
+
+def volumes_in_python(paths: list[str], instrument: Path, plan: ViewsPlan, output: str = "volumes.tif") -> str:
+    """Return a script that makes and writes the volume of every frame."""
+    return "\n".join(
+        [
+            "from pathlib import Path",
+            "",
+            f"from napari_volumetric_smlm.domain.volume_plans import {type(plan).__name__}",
+            "from napari_volumetric_smlm.io.instruments import load_instrument",
+            "from napari_volumetric_smlm.io.stacks import open_stack",
+            "from napari_volumetric_smlm.recipes import finish",
+            "from napari_volumetric_smlm.recipes.volume_series import write_volumes",
+            "",
+            f"stack = open_stack({paths!r}, kind='frames')",
+            f"instrument = load_instrument({str(instrument)!r})",
+            f"plan = {spell_plan(plan)}",
+            f"finish(write_volumes(stack, instrument, plan, Path({output!r})))",
             "",
         ]
     )

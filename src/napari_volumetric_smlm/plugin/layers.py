@@ -152,14 +152,14 @@ def fill_molecules(layer: Any, shown: Localizations, table: Localizations | None
     layer.metadata = {**layer.metadata, **mark(MOLECULES, table=table if table is not None else shown)}
 
 
-def fill_points(layer: Any, places_yx_nm: NDArray[np.float64], colors: NDArray[np.float32]) -> None:
-    """Put points with coloured borders into a layer, be it shown or hidden."""
+def fill_points(layer: Any, places_nm: NDArray[np.float64], colors: Any, part: str = "border_color") -> None:
+    """Put points into a layer, be it shown or hidden, and colour their borders (or another `part`), each or all alike."""
     visible = layer.visible
     # napari slices a layer only while it shows, and colouring fewer points than the last slice had is an IndexError
     layer.visible = True
-    layer.data = places_yx_nm
-    if len(places_yx_nm):
-        layer.border_color = colors
+    layer.data = places_nm
+    if len(places_nm):
+        setattr(layer, part, colors)
     layer.visible = visible
 
 

@@ -144,12 +144,7 @@ class Overlay(OwnLayers):
     def jump(self, molecule: dict[str, float]) -> None:
         """Move slider and camera to a molecule."""
         viewer = self.session.viewer
-        if self.frames and self.frames[0].ndim >= 3:
-            layer = self.frames[0]
-            start = np.zeros(layer.ndim)
-            start[-3] = molecule["frame"]
-            axis = viewer.dims.ndim - 3
-            viewer.dims.set_point(axis, float(np.asarray(layer.data_to_world(start))[-3]))
+        self.step_to(int(molecule["frame"]))
         circles = self.layers(MOLECULES)
         if circles:
             place = np.asarray(circles[-1].data_to_world((molecule["y_nm"], molecule["x_nm"])))

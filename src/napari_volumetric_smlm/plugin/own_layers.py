@@ -35,6 +35,15 @@ class OwnLayers(QObject):
         place = layer.world_to_data(point[-layer.ndim :] if len(point) >= layer.ndim else np.zeros(layer.ndim))
         return int(np.clip(round(float(place[-3])), 0, layer.data.shape[0] - 1))
 
+    def step_to(self, frame: int) -> None:
+        """Move the slider to a frame."""
+        viewer = self.session.viewer
+        if viewer is not None and self.frames and self.frames[0].ndim >= 3:
+            layer = self.frames[0]
+            start = np.zeros(layer.ndim)
+            start[-3] = frame
+            viewer.dims.set_point(viewer.dims.ndim - 3, float(np.asarray(layer.data_to_world(start))[-3]))
+
     def remove(self, layer: Any) -> None:
         """Remove a layer of ours, if the user has not done so."""
         if self.session.viewer is not None and layer in self.session.viewer.layers:

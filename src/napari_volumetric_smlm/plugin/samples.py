@@ -8,7 +8,7 @@ from typing import Any
 
 from ..io import examples
 from ..io.samples import open_sample, sample_instrument, sample_truth
-from .actions import CALIBRATE, RECONSTRUCT, STRUCTURED, open_widget
+from .actions import CALIBRATE, RECONSTRUCT, STRUCTURED, VOLUMES, open_widget
 from .layers import LayerData, lay_stack, lay_table
 
 Hook = Callable[[], list[LayerData]]
@@ -21,10 +21,13 @@ def example_instruments() -> dict[str, Path]:
     return {name.replace("_", " "): path for name, path in examples.example_instruments().items()}
 
 
-def _stack_hook(name: str) -> Hook:
+def _stack_hook(name: str, *further: str) -> Hook:
+    """Return a hook that opens a sample, the widget for its kind of stack, and further ones; the last one lies on top."""
+
     def open_layers() -> list[LayerData]:
         stack = open_sample(name)
-        _open_widget_soon(WIDGET_FOR.get(stack.kind or "", RECONSTRUCT))
+        for widget in (WIDGET_FOR.get(stack.kind or "", RECONSTRUCT), *further):
+            _open_widget_soon(widget)
         return lay_stack(stack, sample_instrument(name))
 
     open_layers.__doc__ = f"Open the sample {name} and the widget to work on it."
@@ -35,7 +38,7 @@ open_tetrapod = _stack_hook("tetrapod")
 open_tetrapod_beads = _stack_hook("tetrapod_beads")
 open_astigmatic = _stack_hook("astigmatic")
 open_biplane = _stack_hook("biplane")
-open_light_field = _stack_hook("light_field")
+open_light_field = _stack_hook("light_field", VOLUMES)
 open_structured = _stack_hook("structured")
 
 

@@ -89,7 +89,7 @@ def proposer(network: nn.Module, card: ModelCard, table: PsfTable, shape_yx: tup
         If the model makes volumes.
     """
     if card.makes_volumes:
-        raise ModelError("this model makes volumes, not molecules: reconstruct a volume with it, or leave the model out")
+        raise ModelError("this model makes volumes, not molecules: set start to 'volume', reconstruct a volume with it, or leave it out")
     if card.kind in VOXEL_RULES:
         return VoxelLocalizer(network, card, table)
     blur_nm = None if table.blur2_knots is None else float(table.blur2_knots.mean().sqrt())

@@ -15,6 +15,7 @@ class CroppedFrames(FrameArray):
     """The same rows and columns of every frame of another array: (first row, first column, row after last, column after last)."""
 
     def __init__(self, frames: LazyArray, region_yx_px: tuple[int, int, int, int], source: str) -> None:
+        self.region_yx_px = region_yx_px
         top, left, bottom, right = region_yx_px
         super().__init__((frames.shape[0], bottom - top, right - left), frames.dtype, source)
         self._frames, self._top, self._columns = frames, top, slice(left, right)

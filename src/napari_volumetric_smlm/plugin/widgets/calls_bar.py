@@ -17,6 +17,7 @@ from ..calls import (
     source_paths,
     structured_in_python,
     train_in_python,
+    volumes_in_python,
 )
 from ..session import Session
 from ..settings import preferences
@@ -26,6 +27,8 @@ WRITERS: dict[str, Callable[..., str]] = {
     "calibrate": calibrate_in_python,
     "train": train_in_python,
     "structured reconstruct": structured_in_python,
+    "reconstruct --volume --each-frame": volumes_in_python,
+    "deconvolve --each-frame": volumes_in_python,
 }
 
 

@@ -114,7 +114,7 @@ class StackBox(QWidget):
         if role is None:
             return True
         stack = noun_of(layer, "stack")
-        return role == FRAMES and (stack is None or stack.kind in (self.kind, None))
+        return role == FRAMES and (stack is None or stack.kind in (self.kind, None) or (self.kind, stack.kind) == ("frames", "light_field"))
 
     def _prefers(self, number: int, layer: Any) -> int:
         """How well a layer fits a camera: of the wanted kind, and the camera of that number in its file."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import html
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, Signal, SignalInstance
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ...domain.instrument import Instrument
@@ -22,6 +24,55 @@ from ..training import models_folder
 
 NO_MODEL = "No model (search)"
 FILTER = "Models (*.safetensors)"
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """What models are chosen for, and what the box says. none : choice of no model. wrong : why a model of the other kind is refused."""
+
+    volumes: bool
+    tip: str
+    none: str
+    none_tip: str
+    wrong: str
+
+
+MOLECULES = ModelUse(
+    volumes=False,
+    tip="A trained network finds more where images overlap; without one molecules are searched for.",
+    none=NO_MODEL,
+    none_tip="Molecules are searched for with the PSF, without training",
+    wrong="this model makes volumes, not molecules: choose it in the widget Volumes",
+)
+VOLUMES = ModelUse(
+    volumes=True,
+    tip="A network that was trained to make volumes of this instrument's frames (architecture vnet in the widget Train).",
+    none="No model",
+    none_tip="Volumes come from deconvolution alone",
+    wrong="this model finds molecules and makes no volumes: choose one of the architecture vnet",
+)
+
+
+class ModelChoice(Protocol):
+    """Which model is chosen, and who hears about it; the session is one."""
+
+    model: Path | None
+    model_changed: SignalInstance
+
+    def choose_model(self, path: Path | None) -> None:
+        """Choose another one."""
+        ...
+
+
+def models_that_suit(instrument: Instrument | None, use: ModelUse) -> dict[Path, ModelCard]:
+    """Models of our folder and of the package that can be used with an instrument, the newest of ours first."""
+    found = {}
+    for place, card in list_models(models_folder(preferences())).items():
+        with contextlib.suppress(ModelError):
+            if instrument is not None:
+                check_fit(card, instrument, place)
+                found[place] = card
+    return {place: card for place, card in {**found, **models_that_come_along(instrument)}.items() if card.makes_volumes == use.volumes}
 
 
 def models_that_come_along(instrument: Instrument | None) -> dict[Path, ModelCard]:
@@ -55,14 +106,15 @@ class ModelPicker(QWidget):
 
     failed = Signal(object)
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, use: ModelUse = MOLECULES, choice: ModelChoice | None = None) -> None:
         super().__init__()
-        self.session = session
+        self.session, self.use = session, use
+        self.choice: ModelChoice = session if choice is None else choice
         self.problem = ""
         self._places: list[Path] = []
         self.box = FreshBox()
         self.box.setAccessibleName("Model")
-        self.box.setToolTip("<qt>A trained network finds more where images overlap; without one molecules are searched for.</qt>")
+        self.box.setToolTip(f"<qt>{use.tip}</qt>")
         self.box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.box.setMinimumContentsLength(12)
         self.open_button = QPushButton("Open...")
@@ -81,7 +133,7 @@ class ModelPicker(QWidget):
         self.box.opening.connect(self.refresh)
         self.box.activated.connect(self._on_activated)
         self.open_button.clicked.connect(self.ask)
-        session.model_changed.connect(self.refresh)
+        self.choice.model_changed.connect(self.refresh)
         session.instrument_changed.connect(self.refresh)
         self.refresh()
 
@@ -92,7 +144,7 @@ class ModelPicker(QWidget):
         except SmlmError as error:
             self.failed.emit(error)
             return False
-        self.session.choose_model(Path(path))
+        self.choice.choose_model(Path(path))
         return True
 
     def ask(self) -> None:
@@ -103,13 +155,14 @@ class ModelPicker(QWidget):
 
     def refresh(self) -> None:
         """Look into the folder again and show what is chosen."""
-        chosen = self.session.model
+        chosen = self.choice.model
         shipped = models_that_come_along(self.session.instrument)
-        models = {**list_models(models_folder(preferences())), **shipped}
+        known = {**list_models(models_folder(preferences())), **shipped}
+        models = {place: card for place, card in known.items() if card.makes_volumes == self.use.volumes}
         self._places = [*models, *([chosen] if chosen is not None and chosen not in models else [])]
         self.box.clear()
-        self.box.addItem(NO_MODEL)
-        self.box.setItemData(0, "Molecules are searched for with the PSF, without training", Qt.ItemDataRole.ToolTipRole)
+        self.box.addItem(self.use.none)
+        self.box.setItemData(0, self.use.none_tip, Qt.ItemDataRole.ToolTipRole)
         for number, place in enumerate(self._places, 1):
             self.box.addItem(f"{place.stem} (comes with the plugin)" if place in shipped else place.stem)
             tip = f"<qt>{html.escape(card_words(models[place]))}</qt>" if place in models else str(place)
@@ -119,17 +172,19 @@ class ModelPicker(QWidget):
 
     def _on_activated(self, index: int) -> None:
         if index < 1:
-            self.session.choose_model(None)
+            self.choice.choose_model(None)
         elif not self.load(self._places[index - 1]):
             self.refresh()
 
     def _judge(self) -> None:
-        place, instrument = self.session.model, self.session.instrument
+        place, instrument = self.choice.model, self.session.instrument
         self.problem, trouble, doubt, words, tip = "", "", "", "", ""
         if place is not None:
             try:
                 card = read_model_card(place)
                 words, tip = card_words(card), card_tooltip(card, place)
+                if card.makes_volumes != self.use.volumes:
+                    raise ModelError(f"{place.name}: {self.use.wrong}")
                 if instrument is not None:
                     doubt = doubt_about(card, instrument)
                     check_fit(card, instrument, place.name)
@@ -161,6 +216,10 @@ def doubt_about(card: ModelCard, instrument: Instrument) -> str:
     """Say why a model that can be used may still be the wrong one."""
     if card.instrument_fingerprint == instrument.fingerprint:
         return ""
+    if card.makes_volumes:
+        # it was trained on cut views, which have another fingerprint than the raw frames' instrument
+        other = f"this model was trained for {card.instrument!r}: compare its volumes with the deconvolution before you believe a structure"
+        return "" if card.instrument == instrument.name else other
     return (
         f"this model was trained for {card.instrument!r} as it was then, not for the instrument chosen now: it may miss molecules; "
         "try it on a frame, or train one for this instrument"
