@@ -321,6 +321,72 @@ def test_a_series_is_saved_as_times_with_the_size_of_its_pixels(widget, viewer, 
         assert np.array_equal(file.asarray(), data)
 
 
+PLANES = 7
+
+
+@pytest.fixture(scope="module")
+def deep():
+    """Return a way to simulate stacks of planes."""
+    return lambda times: (
+        finish(
+            simulate_structured(
+                MICROSCOPE.instrument(),
+                StructuredSimulatePlan(
+                    geometry="3d-3x5",
+                    shape_yx_px=(64, 70),
+                    planes=PLANES,
+                    time_count=times,
+                    structure="shells",
+                    otf_damping=0.3,
+                    device="cpu",
+                ),
+            )
+        ).stack
+    )
+
+
+def test_one_click_makes_a_volume_with_the_step_of_its_planes(show, viewer, qtbot, deep):
+    widget = show(deep(1), MICROSCOPE.instrument())
+    widget.forms.frames.set_value("geometry", "3d-3x5")
+    assert click(widget, qtbot).kind == "done"
+    sharp, wide = layer_of(viewer, SHARP), layer_of(viewer, WIDE_FIELD)
+    assert sharp.data.shape == wide.data.shape == (PLANES, 128, 140)
+    assert sharp.scale == pytest.approx((125.0, 32.5, 32.5))
+    assert [str(unit) for unit in sharp.units] == ["nanometer"] * 3
+    assert tuple(sharp.axis_labels) == ("z", "y", "x")
+    assert "7 planes each 125 nm" in widget.panel.message.text()
+    # the middle plane is seen, with light in it
+    assert round(float(sharp.world_to_data(viewer.dims.point)[0])) == PLANES // 2
+    # another setting shows another volume over it, at the same place
+    widget.forms.filter.set_value("wiener", 0.5)
+    qtbot.wait_until(lambda: layer_of(viewer, RETOUCHED) is not None, timeout=20000)
+    preview = layer_of(viewer, RETOUCHED)
+    assert preview.data.shape == sharp.data.shape
+    assert preview.scale == pytest.approx(sharp.scale)
+    assert finest(preview.data[3]) < 0.5 * finest(sharp.data[3])
+
+
+def test_a_series_of_volumes_has_a_slider_for_time_and_one_for_depth(show, viewer, qtbot, deep, tmp_path):
+    import tifffile
+
+    from napari_volumetric_smlm.plugin.writers import write_picture
+
+    widget = show(deep(TIMES), MICROSCOPE.instrument())
+    widget.forms.frames.set_value("geometry", "3d-3x5")
+    widget.forms.frames.set_value("planes", PLANES)
+    assert click(widget, qtbot).kind == "done"
+    sharp = layer_of(viewer, SHARP)
+    assert sharp.data.shape == (TIMES, PLANES, 128, 140)
+    assert tuple(sharp.axis_labels) == ("t", "z", "y", "x")
+    viewer.dims.set_point(0, 1)
+    assert widget.view.image_number(widget.retouch.answer) == PLANES
+    data, options, _ = sharp.as_layer_data_tuple()
+    (saved,) = write_picture(str(tmp_path / "series.ome.tif"), data, options)
+    with tifffile.TiffFile(saved) as file:
+        assert file.series[0].axes == "TZYX"
+        assert 'PhysicalSizeZ="125.0"' in file.ome_metadata
+
+
 class SlowSeries:
     """Stands for the recipe: a series that waits before each image until it is allowed."""
 

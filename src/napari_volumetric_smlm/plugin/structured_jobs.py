@@ -69,14 +69,14 @@ def structured_job(question: Question, chosen: Preferences) -> Generator[Progres
 
 
 def retouch_job(answer: Answer, plan: StructuredPlan, image: int, chosen: Preferences) -> Generator[Progress, None, NDArray[Any]]:
-    """Reconstruct one image (y, x) of an answer again, with the patterns that are known and other settings.
+    """Reconstruct one image (y, x), or the volume (z, y, x) that it belongs to, again: with the patterns that are known, other settings.
 
     image : its number in the answer, planes within time points.
     """
     from ..recipes.structured import reconstruct_structured
 
     prepare_engine(chosen)
-    time, plane = divmod(image, plan.planes)
+    time, plane = divmod(image, answer.images.planes)
     moment = plan.first_time + time
     order = plan.order or answer.patterns.estimate.order
     one = plan.model_copy(update={"first_time": moment, "last_time": moment, "order": order, "compare": False, "reuse": True})
@@ -84,7 +84,7 @@ def retouch_job(answer: Answer, plan: StructuredPlan, image: int, chosen: Prefer
     images = yield from reconstruct_structured(
         question.stack, question.instrument, on_device(one, chosen), answer.images.illumination, question.otf
     )
-    return np.asarray(images.images_tyx[plane])
+    return np.asarray(images.images_tyx if images.plane_nm is not None else images.images_tyx[plane])
 
 
 def patterns_in_words(patterns: Patterns) -> str:

@@ -22,6 +22,7 @@ from .structured_layers import (
     SHARP,
     WIDE_FIELD,
     contrast,
+    image_of_frame,
     lay_evidence,
     lay_partly,
     lay_retouched,
@@ -79,16 +80,28 @@ class StructuredView(OwnLayers):
         pixel_nm = question.instrument.pixel_nm() * question.stack.counts_tyx[0].shape[-1] / images_yx[0].shape[-1]
         self._put(lay_partly(images_yx, pixel_nm, question, self._layer()))
 
-    def show_retouched(self, image_yx: NDArray[Any], answer: Answer) -> None:
-        """Show one image with other settings on top of the reconstruction."""
+    def show_retouched(self, image: NDArray[Any], answer: Answer) -> None:
+        """Show one image or volume with other settings on top of the reconstruction."""
         there = self.layers(RETOUCHED)
-        if there and there[-1].data.shape == image_yx.shape:
-            there[-1].data = image_yx
-            there[-1].contrast_limits = contrast(image_yx[None])
+        if there and there[-1].data.shape == image.shape:
+            there[-1].data = image
+            there[-1].contrast_limits = contrast(image if image.ndim > 2 else image[None])
             there[-1].visible = True
             return
         self.forget_retouched()
-        self._put(lay_retouched(image_yx, answer.images.pixel_nm, answer.question, self._layer()))
+        self._put(lay_retouched(image, answer.images, answer.question, self._layer()))
+
+    def image_number(self, answer: Answer) -> int:
+        """Return which image of an answer is looked at: by the raw frame, of volumes by the time of theirs."""
+        images = answer.images
+        if images.plane_nm is None:
+            return image_of_frame(self.frame, answer.question.plan, len(images.images_tyx))
+        times = len(images.images_tyx) // images.planes
+        layers = [layer for layer in self.layers(SHARP) if layer.ndim == 4]
+        if times == 1 or not layers or self.session.viewer is None:
+            return 0
+        place = layers[-1].world_to_data(self.session.viewer.dims.point)
+        return images.planes * min(max(round(float(place[0])), 0), times - 1)
 
     def forget_retouched(self) -> None:
         """Show no preview."""
@@ -119,7 +132,10 @@ class StructuredView(OwnLayers):
     def _put_next(self) -> None:
         # making a layer takes napari a tenth of a second: between them the window stays alive
         if self._waiting:
+            known = bool(self._volumes())
             self._put(self._waiting.popleft())
+            if not known and self._volumes():
+                self._to_middle()
             QTimer.singleShot(0, self._put_next if self._waiting else self.laid.emit)
 
     def _put(self, data: LayerData) -> None:
@@ -139,6 +155,15 @@ class StructuredView(OwnLayers):
         for name in ("scale", "translate", "affine", "contrast_limits"):
             if name in options:
                 setattr(layer, name, options[name])
+
+    def _volumes(self) -> list[Any]:
+        return [layer for layer in self.layers(SHARP) if "z" in layer.axis_labels]
+
+    def _to_middle(self) -> None:
+        """Stand on the middle plane of a volume: the first one shows hardly anything."""
+        layer, viewer = self._volumes()[-1], self.session.viewer
+        start = [n // 2 if label == "z" else 0 for n, label in zip(layer.data.shape, layer.axis_labels, strict=True)]
+        viewer.dims.set_point(viewer.dims.ndim - 3, float(layer.data_to_world(start)[-3]))
 
     def _on_step(self, event: Any = None) -> None:
         frame = self.current_frame()

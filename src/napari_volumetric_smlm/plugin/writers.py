@@ -74,8 +74,9 @@ def save_picture(path: str, data: Any, meta: dict[str, Any]) -> Any:
         return write_image(values[0] if values.shape[0] == 1 else values, path, picture.voxel_zyx_nm)
     values = np.asarray(data)
     sizes = _pixel_nm(meta, values.ndim)
-    series = values.ndim == 3 and tuple(meta.get("axis_labels") or ())[:1] == ("t",)
-    return write_image(values, path, (sizes[-3] if len(sizes) > 2 else 1.0, sizes[-2], sizes[-1]), axes="TYX" if series else "")
+    series = tuple(meta.get("axis_labels") or ())[:1] == ("t",)
+    axes = {3: "TYX", 4: "TZYX"}.get(values.ndim, "") if series else ""
+    return write_image(values, path, (sizes[-3] if len(sizes) > 2 else 1.0, sizes[-2], sizes[-1]), axes=axes)
 
 
 def _pixel_nm(meta: dict[str, Any], ndim: int) -> list[float]:

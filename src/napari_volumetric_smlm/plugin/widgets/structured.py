@@ -199,7 +199,7 @@ class StructuredWidget(JobWidget):
             self._take(outcome.value)
             return
         asked = self._asked
-        whole = asked is not None and asked.plan.planes == 1 and asked.plan.montage == "none"
+        whole = asked is not None and asked.plan.planes == 1 and asked.plan.montage == "none" and not asked.plan.chosen_geometry.axial
         if asked is not None and whole and len(images) > 1:
             self.view.show_partly(images, asked)
             self.panel.say(f"{self.panel.message.text()} · {len(images)} time points kept")
@@ -210,6 +210,8 @@ class StructuredWidget(JobWidget):
         self.view.show_answer(answer)
         height, width = answer.images.images_tyx.shape[-2:]
         size = f"{height} x {width} pixels of {answer.images.pixel_nm:.4g} nm"
+        if answer.images.plane_nm is not None:
+            size = f"{answer.images.planes} planes each {answer.images.plane_nm:.4g} nm, {size}"
         self.panel.say(f"{size} · {self.panel.message.text()}")
         notes = list(answer.notes)
         more = f"\n... and {len(notes) - MOST_NOTES} more, see the log" if len(notes) > MOST_NOTES else ""

@@ -11,11 +11,20 @@ from ...domain.structured_plans import StructuredPlan
 from ...errors import PlanError
 from ..forms import PlanForm
 
-FRAMES_FIELDS = ("geometry", "order", "orientations", "phases", "planes", "montage", "flip_y", "first_time", "last_time")
+FRAMES_FIELDS = ("geometry", "order", "orientations", "phases", "planes", "z_step_nm", "montage", "flip_y", "first_time", "last_time")
 FILTER_FIELDS = (
     "wiener", "attenuation", "attenuation_per_um", "apodization", "edge_px", "least_modulation", "equalize", "compare",
 )  # fmt: skip
-SEARCH_FIELDS = ("averaged_times", "lowest_frequency", "highest_frequency", "otf_damping", "measure_steps", "reuse", "device")
+SEARCH_FIELDS = (
+    "averaged_times",
+    "lowest_frequency",
+    "highest_frequency",
+    "otf_damping",
+    "measure_steps",
+    "excitation_nm",
+    "reuse",
+    "device",
+)
 # what a plain click makes: comparisons cost little beside the rest
 FIRST_PLAN = StructuredPlan(compare=True)
 

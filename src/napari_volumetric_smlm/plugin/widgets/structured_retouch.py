@@ -14,7 +14,7 @@ from ...errors import SmlmError
 from ..preview import Preview
 from ..settings import preferences
 from ..structured_jobs import Answer, Question, retouch_job
-from ..structured_layers import RETOUCHED, image_of_frame
+from ..structured_layers import RETOUCHED
 from ..structured_view import StructuredView
 from .structured_forms import FILTER_FIELDS
 
@@ -37,6 +37,7 @@ class RetouchBox(QWidget):
         super().__init__()
         self.view, self.ask, self.busy = view, ask, busy
         self.answer: Answer | None = None
+        self._image = 0
         self.switch = QCheckBox("Live preview of this time point")
         self.switch.setToolTip(
             "<qt>Reconstruct the current time point again whenever a setting of the reconstruction changes, with the patterns "
@@ -84,19 +85,24 @@ class RetouchBox(QWidget):
         if question.plan.model_copy(update={"compare": asked.plan.compare}) == asked.plan:
             self.forget()
             return None
-        image = image_of_frame(self.view.frame, asked.plan, len(answer.images.images_tyx))
+        image = self.view.image_number(answer)
         chosen = preferences()
         return (answer, image), lambda: retouch_job(answer, question.plan, image, chosen)
 
-    def _on_arrived(self, context: tuple[Answer, int], values_yx: Any) -> None:
-        answer, image = context
-        self.view.show_retouched(np.asarray(values_yx), answer)
+    def _on_arrived(self, context: tuple[Answer, int], values: Any) -> None:
+        answer, self._image = context
+        self.view.show_retouched(np.asarray(values), answer)
         self.shown.emit()
-        which = f" of image {image}" if len(answer.images.images_tyx) > 1 else ""
+        one = "image" if answer.images.plane_nm is None else "volume"
+        number = self._image if answer.images.plane_nm is None else self._image // answer.images.planes
+        which = f" of {one} {number}" if len(answer.images.images_tyx) > (1 if one == "image" else answer.images.planes) else ""
         say(self.words, f"Preview{which} with these settings; the button makes them those of the result.")
 
     def _on_moved(self, frame: int) -> None:
-        if self.view.layers(RETOUCHED) and self.answer is not None and len(self.answer.images.images_tyx) > 1:
+        if not self.view.layers(RETOUCHED) or self.answer is None or len(self.answer.images.images_tyx) == 1:
+            return
+        # another plane of the same volume is there already
+        if self.answer.images.plane_nm is None or self.view.image_number(self.answer) != self._image:
             self.preview.ask()
 
     def _on_switch(self, switched_on: bool) -> None:
