@@ -132,7 +132,7 @@ def structured_in_python(paths: list[str], instrument: Path, plan: StructuredPla
         [
             "from napari_volumetric_smlm.domain.structured_plans import StructuredPlan",
             "from napari_volumetric_smlm.io.instruments import load_instrument",
-            "from napari_volumetric_smlm.io.results import write_image",
+            "from napari_volumetric_smlm.io.results import write_structured",
             "from napari_volumetric_smlm.io.stacks import open_stack",
             "from napari_volumetric_smlm.recipes import finish",
             "from napari_volumetric_smlm.recipes.structured import reconstruct_structured",
@@ -141,7 +141,7 @@ def structured_in_python(paths: list[str], instrument: Path, plan: StructuredPla
             f"instrument = load_instrument({str(instrument)!r})",
             f"plan = {spell_plan(plan)}",
             "result = finish(reconstruct_structured(stack, instrument, plan))",
-            f"write_image(result.images_tyx, {output!r}, (1.0, result.pixel_nm, result.pixel_nm), axes='TYX')",
+            f"write_structured(result.images_tyx, result, {output!r})",
             "",
         ]
     )
