@@ -18,6 +18,7 @@ from ..engine.localize.search import Candidates
 from ..engine.networks.localizer import LocalizerNetwork
 from ..engine.networks.published import LARGEST, VoxelNetwork
 from ..engine.networks.published_vnet import PublishedVNet
+from ..engine.networks.released_vnet import ReleasedVNet
 from ..engine.networks.units import Units
 from ..engine.networks.vnet import CompactVNet
 from ..engine.networks.voxels import VoxelGrid, VoxelRules, decode_voxels
@@ -126,6 +127,9 @@ def build(card: ModelCard) -> nn.Module:
     """
     shape = card.architecture
     try:
+        if card.kind == "vnet_paper" and "counts" in shape:
+            mean, sd = (float(number) for number in shape["counts"])
+            return ReleasedVNet(int(shape["views"]), int(shape["planes"]), int(shape["levels"]), int(shape["width"]), (mean, sd))
         if card.kind == "vnet_paper":
             return PublishedVNet(int(shape["views"]), int(shape["planes"]), int(shape["levels"]))
         dilations = tuple(int(d) for d in shape["dilations"])

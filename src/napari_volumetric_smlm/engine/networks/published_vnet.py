@@ -2,7 +2,7 @@
 
 Mended against the released code: dropout acts in training only, and the eight identical copies of the stem's volume are one; sums over
 equal inputs need no eight sets of weights. Brightness goes through the same unit as in the compact network, so a camera's gain does not
-matter. Written anew; weights of the authors do not fit by name.
+matter. Written anew; `released_vnet` brings the authors' weights over.
 """
 
 from __future__ import annotations
@@ -67,8 +67,12 @@ class PublishedVNet(nn.Module):
 
     def forward(self, views_tvyx: Tensor, exposure: Exposure) -> Tensor:
         """Volumes, in the exposure's unit, of views in photons above the background."""
+        return BRIGHTNESS * self.through(views_tvyx / exposure.unit_t[:, None, None, None])
+
+    def through(self, views_tvyx: Tensor) -> Tensor:
+        """What the layers alone make of views, (T, z, y, x)."""
         height, width = views_tvyx.shape[-2:]
-        views = pad(views_tvyx / exposure.unit_t[:, None, None, None], (0, -width % self.step, 0, -height % self.step))
+        views = pad(views_tvyx, (0, -width % self.step, 0, -height % self.step))
         x = self.stem(views)[:, None].expand(-1, self.stem_copies, -1, -1, -1)
         passed = []
         for level, block in enumerate(self.down):
@@ -76,4 +80,4 @@ class PublishedVNet(nn.Module):
             passed.append(x)
         for rise, block, beside in zip(self.rise, self.up, passed[-2::-1], strict=True):
             x = self.drop(block(torch.cat([rise(x), beside], 1)))
-        return BRIGHTNESS * torch.relu(self.leave(x))[:, 0, :, :height, :width]
+        return torch.relu(self.leave(x))[:, 0, :, :height, :width]
