@@ -1,6 +1,6 @@
 """Real Tetrapod STORM frames: every frame reconstructed, and the description of each compared with the peer's by BIC.
 
-    python benchmarks/real_tetrapod.py [--data DIR] [--peer CSV] [--frames N] [--output DIR] [--json FILE]
+    python benchmarks/real_tetrapod.py [--data DIR] [--peer CSV] [--model MODEL] [--frames N] [--output DIR] [--json FILE]
 
 DIR holds `frames.tif` and `phase_mask.mat` (../shared/data/engineered_psf/tetrapod_storm), CSV the molecules of DeepSTORM3D's
 published network on some of the frames. The table (molecules.csv), the super-resolved picture and, for each judged frame, camera,
@@ -9,8 +9,11 @@ model and residual side by side (-5 to 5 standard deviations) go into the folder
 On the frames that the CSV knows both lists are judged by one rule: the same pixels (union of the footprints of both lists), the same
 variance of each pixel (smoothed frame + read noise), photons of every molecule and one smooth background fitted by weighted least
 squares for each list; BIC = chi-square + 5 ln(pixels) per molecule. In the peer's favour, its list is first moved as a whole to where
-it fits best, and drawn with our PSF and with its own simulator's (see `instruments_of_peers`), whichever is better. Exit status 1
-when the peer's BIC is lower on any frame.
+it fits best, and drawn with our PSF and with its own simulator's (see `instruments_of_peers`), whichever is better.
+
+With --model (`models/storm.safetensors` was trained for this mask) all frames are reconstructed with the network, the judged ones by the
+search as well, and all three lists are judged on the pixels of all three. Exit status 1 when the peer's BIC is lower on any frame, or
+the search's is lower than the network's on all of them together.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,6 +149,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED / "engineered_psf" / "tetrapod_storm")
     parser.add_argument("--peer", type=Path, default=SHARED / "peers" / "deepstorm3d" / "real_tetrapod_peer.csv")
+    parser.add_argument("--model", type=Path, help="network whose finds are compared with the search's")
     parser.add_argument("--frames", type=int, help="reconstruct only the peer's frames and the first N others")
     parser.add_argument("--output", type=Path, default=Path("benchmark-output/real_tetrapod"), help="folder for table and pictures")
     parser.add_argument("--json", type=Path, default=Path("benchmark-output/real_tetrapod.json"))
@@ -162,43 +167,63 @@ def main() -> int:
     size = load_phase_mask(options.data / "phase_mask.mat", 30.0, 100.0).phase_rad_yx.shape[0]
     tables = [PsfTable(i, WINDOW_PX) for i in (instrument, tetrapod_instrument(options.data, size / (size - 1)))]
 
-    print("frame  seconds  ours  peer  pixels  chi2 ours  chi2 peer   BIC ours   BIC peer")
-    record, tables_found, lost = [], [], 0
+    ways = {"search": ReconstructPlan()}
+    if options.model is not None:
+        ways["network"] = ReconstructPlan(model=str(options.model))
+    print("frame  who      seconds  molecules  pixels  chi-square      BIC")
+    record: list[dict[str, Any]] = []
+    tables_found: dict[str, list[Localizations]] = {who: [] for who in ways}
     options.output.mkdir(parents=True, exist_ok=True)
     for frame in wanted:
-        started = time.perf_counter()
-        explained = finish(explain_frame(stack, instrument, ReconstructPlan(), frame))
-        found = explained.localizations
-        tables_found.append(found)
-        entry = {"frame": frame, "seconds": time.perf_counter() - started, "molecules": len(found)}
-        line = f"{frame:5d} {entry['seconds']:8.1f} {len(found):5d}"
+        entry: dict[str, Any] = {"frame": frame}
+        for who, plan in ways.items() if frame in judged or options.model is None else [("network", ways["network"])]:
+            started = time.perf_counter()
+            explained = finish(explain_frame(stack, instrument, plan, frame))
+            tables_found[who].append(explained.localizations)
+            entry[who] = {"seconds": time.perf_counter() - started, "molecules": len(explained.localizations)}
+            write_png(side_by_side(explained), options.output / f"{who}_frame_{frame:03d}.png")
         if frame in judged:
             judge = FrameJudge(np.asarray(stack.counts_tyx[0][frame], dtype=np.float32), floor)
             peer = np.array([[r["z_nm"], r["y_nm"], r["x_nm"]] for r in rows if int(r["frame"]) == frame])
-            ours = judge.images(tables[0], found.position_zyx_nm)
-            pixels = judge.footprint(ours) | judge.footprint(judge.images(tables[0], peer))
-            n = int(pixels.sum())
+            images = {who: judge.images(tables[0], tables_found[who][-1].position_zyx_nm) for who in ways}
+            pixels = judge.footprint(judge.images(tables[0], peer))
+            for drawn in images.values():
+                pixels |= judge.footprint(drawn)
             judge.choose_pixels(pixels)
-            chi = (judge.chi_square(ours), best_peer(judge, tables, peer))
-            bic = [c + 5 * math.log(n) * m for c, m in zip(chi, (len(found), len(peer)), strict=True)]
-            lost += bic[0] >= bic[1]
-            entry |= {"peer_molecules": len(peer), "pixels": n, "chi_square": chi, "bic": bic}
-            write_png(side_by_side(explained), options.output / f"frame_{frame:03d}.png")
-            line += (
-                f" {len(peer):5d} {n:7d} {chi[0]:10.0f} {chi[1]:10.0f} {bic[0]:10.0f} {bic[1]:10.0f} {'' if bic[0] < bic[1] else 'MISSED'}"
-            )
+            entry["pixels"], entry["peer"] = int(pixels.sum()), {"molecules": len(peer), "chi_square": best_peer(judge, tables, peer)}
+            for who in ways:
+                entry[who]["chi_square"] = judge.chi_square(images[who])
+            for who in (*ways, "peer"):
+                entry[who]["bic"] = entry[who]["chi_square"] + 5 * math.log(entry["pixels"]) * entry[who]["molecules"]
         record.append(entry)
-        print(line, flush=True)
-    seconds = float(np.median([e["seconds"] for e in record]))
-    print(f"median {seconds:.1f} s a frame ({torch.get_num_threads()} threads), read noise {math.sqrt(floor):.1f} photons from the frames")
-    table = Localizations.joined(tables_found)
-    write_table(table, options.output / "molecules.csv")
-    drawing = RenderPlan(pixel_nm=40.0, smallest_sigma_nm=30.0, color_by_depth=True)
-    write_png(render_by_depth(table, drawing).rgb_yxc, options.output / "picture.png")
-    print(f"{len(table):,} molecules in {len(record)} frames; table and pictures in {options.output}")
+        show(entry)
+    seconds = {who: float(np.median([entry[who]["seconds"] for entry in record if who in entry])) for who in ways}
+    told = ", ".join(f"{who} {value:.1f}" for who, value in seconds.items())
+    print(f"median seconds a frame: {told} ({torch.get_num_threads()} threads); read noise {math.sqrt(floor):.1f} photons from the frames")
+    for who in ways:
+        table = Localizations.joined(tables_found[who])
+        write_table(table, options.output / f"{who}_molecules.csv")
+        drawing = RenderPlan(pixel_nm=40.0, smallest_sigma_nm=30.0, color_by_depth=True)
+        write_png(render_by_depth(table, drawing).rgb_yxc, options.output / f"{who}_picture.png")
+        print(f"{who}: {len(table):,} molecules in {len(tables_found[who])} frames; table and pictures in {options.output}")
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({"frames": record, "median_seconds": seconds, "threads": torch.get_num_threads()}, indent=1))
-    return 1 if lost else 0
+    bic = {who: [entry[who]["bic"] for entry in record if "peer" in entry] for who in (*ways, "peer")}
+    missed = [who for who in ways if any(ours >= peer for ours, peer in zip(bic[who], bic["peer"], strict=True))]
+    print(f"BIC below the peer's on every frame: {'met' if not missed else 'MISSED by ' + ', '.join(missed)}")
+    behind = "network" in ways and sum(bic["network"]) > sum(bic["search"])
+    if "network" in ways:
+        print(f"BIC of the network {sum(bic['network']):,.0f}, of the search {sum(bic['search']):,.0f}: {'MISSED' if behind else 'met'}")
+    return 1 if missed or behind else 0
+
+
+def show(entry: dict[str, Any]) -> None:
+    """Print a frame's rows."""
+    for who in ("search", "network", "peer"):
+        if who in entry:
+            one = entry[who]
+            line = f"{entry['frame']:5d}  {who:8}{one.get('seconds', math.nan):8.1f} {one['molecules']:10d}"
+            print(line + (f" {entry['pixels']:7d} {one['chi_square']:11.0f} {one['bic']:8.0f}" if "bic" in one else ""), flush=True)
 
 
 if __name__ == "__main__":
