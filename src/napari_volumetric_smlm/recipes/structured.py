@@ -21,7 +21,7 @@ from .structured_search import in_words, search
 
 LARGEST_RESULT_GIB = 8
 # of a raw plane's pixel in a volume's reconstruction: its 15 frames twice, their bands, the spectrum of the volume
-BYTES_A_VOXEL = 240
+BYTES_A_VOXEL = 330
 # where an OTF falls to a tenth, over the cut-off: 0.81 for an ideal lens, less for real ones
 USUAL_TENTH = (0.62, 0.88)
 
