@@ -60,6 +60,11 @@ class ReconstructPlan(Noun):
         "search",
         description="How molecules are found: search and joint fit, or matching pursuit (fit and subtract one by one; for comparison).",
     )
+    start: Literal["search", "volume"] = Field(
+        "search",
+        description="Where the fit begins in light-field frames: at what the search of the views finds, or at the peaks of a volume "
+        "(of the model, if it is a V-Net, else of a short deconvolution).",
+    )
     refine: bool = Field(
         True,
         description="Fit what a model finds; off = its finds are the table, as published: places and the network's confidence, "
@@ -96,13 +101,15 @@ class ReconstructPlan(Noun):
     def _pursuit_needs_no_model(self) -> ReconstructPlan:
         if self.method == "pursuit" and self.model is not None:
             raise ValueError("method is 'pursuit', which asks no model, but a model is given: leave the model out, or choose the search")
+        if self.method == "pursuit" and self.start == "volume":
+            raise ValueError("method is 'pursuit', which takes no first guesses, but start is 'volume': leave one of them out")
         return self
 
     @model_validator(mode="after")
     def _finds_alone_know_no_photons(self) -> ReconstructPlan:
         if self.refine:
             return self
-        if self.model is None:
+        if self.model is None and self.start == "search":
             raise ValueError("refine is off, but there is no model whose finds could be taken as they are: give one, or turn refine on")
         if self.min_photons > 0 or self.fit_blur:
             other = "fit_blur is on" if self.fit_blur else f"min_photons is {self.min_photons:g}"
