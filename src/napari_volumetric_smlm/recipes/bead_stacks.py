@@ -15,7 +15,7 @@ from ..domain.runs import Progress
 from ..engine.retrieve.beads import BeadField, Beads, cut_window, find_beads, given_beads
 from ..engine.retrieve.register import match_beads
 from ..errors import CalibrationError, PlanError, StackError
-from ..io.stacks import check_frames
+from ..io.stacks import check_frames, full_counts
 from .split_views import check_frame
 
 FEWEST_SLICES = 7
@@ -88,11 +88,7 @@ def survey(stack: RawStack, instrument: Instrument, camera: int) -> Generator[Pr
         total += values - np.median(values)
         np.maximum(largest, values, out=largest)
         yield Progress(stage="Reading the bead stack", done=k + 1, total=stack.frame_count)
-    limit = eye.saturation_counts
-    if limit is None:
-        kind = np.dtype(counts.dtype)
-        limit = float(np.iinfo(kind).max) if kind.kind in "iu" else np.inf
-    return BeadField(total / stack.frame_count, largest, limit)
+    return BeadField(total / stack.frame_count, largest, full_counts(eye, counts.dtype))
 
 
 def part_of(field: BeadField, view: View) -> tuple[BeadField, NDArray[np.int_]]:

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from ..domain.images import RawStack
-from ..domain.instrument import Camera, Instrument
+from ..domain.instrument import Instrument
 from ..engine.localize.tiles import ViewImages
 from ..errors import PlanError, StackError
-from ..io.stacks import check_frames
+from ..io.stacks import check_frames, full_counts
 
 SAMPLED_FRAMES = 6
 
@@ -61,7 +61,7 @@ def read_photons(stack: RawStack, instrument: Instrument, frames: range, noise_f
         check_frames(counts, frames.start, camera.saturation_counts)
         scale = np.asarray(camera.gain_e_per_count, dtype=np.float32) / np.float32(camera.em_gain * camera.excess_noise)
         photons = (counts.astype(np.float32) - np.asarray(camera.offset_counts, dtype=np.float32)) * scale
-        seen = (counts < _limit(camera, counts.dtype)).astype(np.float32)
+        seen = (counts < full_counts(camera, counts.dtype)).astype(np.float32)
         # a frame whose counts are all alike was never exposed: it says nothing, not even darkness
         seen[counts.max((1, 2)) == counts.min((1, 2))] = 0
         noise = np.asarray(camera.read_noise_e, dtype=np.float32) / np.float32(camera.em_gain * camera.excess_noise)
@@ -79,13 +79,6 @@ def _within(images: ViewImages, region_yx_px: tuple[int, int, int, int] | None) 
     top, left, bottom, right = (max(0, n) for n in region_yx_px)
     inside[top:bottom, left:right] = 1
     return replace(images, seen_tyx=images.seen_tyx * inside)
-
-
-def _limit(camera: Camera, dtype: np.dtype[Any]) -> float:
-    """Counts from which a pixel is saturated and says nothing."""
-    if camera.saturation_counts is not None:
-        return camera.saturation_counts
-    return float(np.iinfo(dtype).max) if dtype.kind in "iu" else np.inf
 
 
 def noise_floors(stack: RawStack, instrument: Instrument, frames: range) -> list[float]:

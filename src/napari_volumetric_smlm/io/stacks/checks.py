@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...domain.images import RawStack
-from ...domain.instrument import Instrument
+from ...domain.instrument import Camera
 from ...errors import StackError
 
 PLAUSIBLE_PIXEL_NM = (10.0, 1000.0)
 SAMPLED_FRAMES = 3
 WORRYING_SATURATED_SHARE = 1e-4
 WORRYING_ZERO_SHARE = 0.05
-PIXEL_TOLERANCE = 0.03
 # largest counts of converters narrower than the 16 bits that they are stored in
 CONVERTER_LIMITS = (1023, 4095, 16383)
 
@@ -113,22 +111,12 @@ def judge_pixel_nm(pixel_nm: float | None, stated_by: str) -> tuple[float | None
     return None, [f"{words}; it is not used: state the right one"]
 
 
-def compare_with_instrument(stack: RawStack, instrument: Instrument) -> tuple[str, ...]:
-    """Say where stack and instrument contradict each other: number of cameras, pixel size."""
-    words = []
-    cameras = {view.camera for view in instrument.views}
-    if len(stack.counts_tyx) != len(cameras):
-        words.append(
-            f"the stack has {len(stack.counts_tyx)} cameras, the instrument's views use {len(cameras)}; "
-            "give one file a camera, in the instrument's order"
-        )
-    expected = instrument.pixel_nm()
-    if stack.pixel_nm is not None and abs(stack.pixel_nm / expected - 1) > PIXEL_TOLERANCE:
-        words.append(
-            f"the stack's metadata say {stack.pixel_nm:g} nm a pixel, the instrument {expected:g} nm "
-            f"(camera pixel / magnification); one of them is wrong (binning? another objective?)"
-        )
-    return tuple(words)
+def full_counts(camera: Camera, dtype: Any) -> float:
+    """Counts from which a pixel is saturated and says nothing; infinite where nobody knows."""
+    if camera.saturation_counts is not None:
+        return camera.saturation_counts
+    kind = np.dtype(dtype)
+    return float(np.iinfo(kind).max) if kind.kind in "iu" else np.inf
 
 
 def _saturation_limit(block: NDArray[Any], saturation_counts: float | None) -> float | None:
