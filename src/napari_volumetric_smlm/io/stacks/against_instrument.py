@@ -73,9 +73,9 @@ def judge_views(stack: RawStack, instrument: Instrument) -> tuple[str, ...]:
         told = np.isinf(clear[v]) or np.median(clear[others]) < FEWEST_CLEAR_PIXELS
         if not told and light[v] < DARK_SHARE * rival:
             words.append(
-                f"view {v + 1} ({view.name}) is dark: {light[v] / rival:.1%} of the light that the other views show; it is covered, "
-                "or not where the instrument has it. Depths will be wrong: find the lens centres again (vsmlm views), or describe the lenses "
-                "that are used"
+                f"view {v + 1} ({view.name}) is dark: {light[v] / rival:.1%} of the light that the other views show; it is covered, or "
+                "not where the instrument has it. Depths will be wrong: find the lens centres again (vsmlm views), or describe the "
+                "lenses that are used"
             )
     return tuple(words)
 
