@@ -1,6 +1,6 @@
 r"""Stacks of raw frames and known patterns to a volume: the generalised Wiener filter over the support in three dimensions.
 
-    S(k) = A(k) sum_ab conj(s_ab) [conj(H_b) a C_ab](k + k_ab) / ( sum_ab |s_ab|^2 [|H_b|^2 a](k + k_ab) + w^2 )
+    S(k) = A(k) sum_ab conj(s_ab) [conj(H_b) a_b C_ab](k + k_ab) / ( sum_ab |s_ab|^2 [|H_b|^2 a_b](k + k_ab) + w^2 )
 
 As in `reconstruct`, with k = (k_z, q) and the lens H_b of every band as its wave shapes it (`volume_otf`): bands move along q only, that
 of the first order is seen through both copies of the lens at +-k_w. The sum of all planes has the light of one raw image: out-of-focus
@@ -39,7 +39,7 @@ class VolumeReconstructor:
     """The filter for one illumination and one size of stacks, used again for every time point.
 
     flat : the same for one plane; where bands go along rows and columns is the same. planes : recorded ones.
-    filter_zyx, side_filters : conj(H_b) a on the cut spectra, (k_z, q). final_zyx : apodization over the denominator, where there is any.
+    filter_zyx, side_filters : conj(H_b) a_b on the cut spectra, (k_z, q). final_zyx : apodization over the denominator, where there is any.
     """
 
     flat: Reconstructor
@@ -99,13 +99,12 @@ def volume_reconstructor(
         k = wave.frequency_yx_per_um
         rest = [f - whole * d for f, whole, d in zip(k, side.samples_yx, steps, strict=True)]
         moved = torch.hypot(qy[:, None] + rest[0], qx[None, :] + rest[1])
-        lens, kept = series.transfer(wave.axial_per_um, wave.axial_phase_rad)(moved), notch(plan, moved)
-        strength = float(side.rows[0].abs())
-        share = strength**2 * lens.abs() ** 2 * kept
+        lens = series.transfer(wave.axial_per_um, wave.axial_phase_rad)(moved)
+        share = float(side.rows[0].abs()) ** 2 * lens.abs() ** 2
         window(power, half, side.samples_yx).add_(share)
         # the conjugate band, at -k_z as well; |H_b| is the same there
         window(power, half, (-side.samples_yx[0], -side.samples_yx[1])).add_(share.flip(1, 2))
-        filters.append(lens.conj() * kept)
+        filters.append(lens.conj())
         reach = torch.maximum(reach, reach_along(fy[:, None], fx[None, :], k, cutoff))
         axial = max(axial, series.axial_cutoff_per_um + wave.axial_per_um)
     far = torch.hypot(torch.hypot(fy[:, None], fx[None, :]) / reach, (series.axial_frequencies() / axial)[:, None, None])
