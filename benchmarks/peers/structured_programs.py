@@ -67,13 +67,15 @@ class Answer:
 def environment(name: str, root: Path) -> Path:
     """Python of the environment of a program, made from its list of packages where it is not there."""
     python = root / name / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not python.is_file():
-        print(f"making an environment for {name} in {python.parent.parent}", flush=True)
+    # an installation that was cut off must not pass for one
+    done = root / name / "installed.txt"
+    if not done.is_file():
+        print(f"making an environment for {name} in {root / name}", flush=True)
         venv.create(root / name, with_pip=True)
         command = [str(python), "-m", "pip", "install", "--quiet", "-r", str(HERE / f"{name}.txt")]
         if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
-            words = f"could not install {HERE / name}.txt: remove {python.parent.parent}, and see what this says: "
-            raise SystemExit(words + " ".join(command[:4] + command[5:]))
+            raise SystemExit(f"could not install {HERE / name}.txt in {root / name}: look at what is said above")
+        done.write_text((HERE / f"{name}.txt").read_text())
     return python
 
 
