@@ -41,6 +41,10 @@ class CalibrationPlan(Noun):
     )
     pixel_wise: bool = Field(True, description="Refine the phase pixel by pixel after the Zernike fit; views of microlenses need none.")
     fit_amplitude: bool = Field(True, description="Also fit a smooth amplitude over the pupil.")
+    fit_pupil: bool = Field(
+        True,
+        description="Fit the pupil; off = keep it, and move the images of microlens views to where the beads show them, plane by plane.",
+    )
     device: Device = Field("auto", description="Where to compute.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
 
@@ -157,10 +161,10 @@ class TrainPlan(Noun):
     preset: Literal["quick", "standard", "full"] = Field(
         "quick", description="How long: quick (laptop, about an hour), standard (a night, or minutes on a GPU) or full (GPU)."
     )
-    architecture: Literal["lean", "deepstorm3d", "autods3d", "vnet", "vnet_paper"] = Field(
+    architecture: Literal["lean", "deepstorm3d", "autods3d", "vnet", "vnet_paper", "lnet4", "lnet8"] = Field(
         "lean",
         description="Ours (lean), or a published network with its own targets and losses, many times slower: DeepSTORM3D, AutoDS3D; "
-        "vnet makes volumes from light-field views; vnet_paper does as published, with a hundred times the work.",
+        "vnet makes volumes from light-field views; vnet_paper does as published, with a hundred times the work; lnet4 and lnet8 (published) find molecules in volumes.",
     )
     upsampling: PositiveInt | None = Field(
         None, description="Voxels per camera pixel along rows and columns: 1, 2 or 4 for autods3d; empty = as published (4; autods3d: 1)."
@@ -217,6 +221,10 @@ class TrainPlan(Noun):
                         f"{name} is {getattr(self, name)}, but the architecture 'lean' has no voxels: leave {name} out, "
                         "or choose deepstorm3d or autods3d"
                     )
+        elif self.architecture in ("lnet4", "lnet8"):
+            for name in ("upsampling", "depth_planes"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is {getattr(self, name)}, but {self.architecture} has patches of its own: leave {name} out")
         elif self.architecture in ("vnet", "vnet_paper"):
             if self.upsampling is not None:
                 kind = self.architecture

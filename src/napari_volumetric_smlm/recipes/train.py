@@ -24,6 +24,7 @@ from ..engine.training.loop import LESS_MEMORY, Step, Trainer
 from ..errors import EngineError, ModelError, SmlmError, ran_out_of_memory
 from ..io.examples import start_model_path
 from .train_lean import LeanFamily
+from .train_lnet import SIZES, LNetFamily
 from .train_volume import VOLUME_KINDS, VolumeFamily
 from .train_voxels import VoxelFamily
 from .trained import build, load_network, weights_of
@@ -31,6 +32,7 @@ from .training_checkpoint import Keeper
 from .training_frames import TrainingFrames
 
 TEST_FRAMES = 32
+AnyVolumeFamily = VolumeFamily | LNetFamily  # they test themselves
 TELL_S = 0.4
 
 
@@ -93,7 +95,7 @@ def train(
         raise
 
 
-def begin(instrument: Instrument, plan: TrainPlan, command: str = "") -> tuple[Family | VolumeFamily, ModelCard, Trainer]:
+def begin(instrument: Instrument, plan: TrainPlan, command: str = "") -> tuple[Family | AnyVolumeFamily, ModelCard, Trainer]:
     """Make everything that a training needs, before its first step.
 
     Raises
@@ -101,9 +103,11 @@ def begin(instrument: Instrument, plan: TrainPlan, command: str = "") -> tuple[F
     ModelError
         If the start model does not fit.
     """
-    family: Family | VolumeFamily
+    family: Family | AnyVolumeFamily
     if plan.architecture in VOLUME_KINDS:
         family = VolumeFamily(instrument, plan)
+    elif plan.architecture in SIZES:
+        family = LNetFamily(instrument, plan)
     else:
         family = LeanFamily(instrument, plan) if plan.architecture == "lean" else VoxelFamily(instrument, plan)
     total = max(1, round((plan.frame_count or family.frame_count) / family.batch))
@@ -137,7 +141,7 @@ def _train(instrument: Instrument, plan: TrainPlan, checkpoint: Path | None, com
         yield Progress(stage="test", message="Testing on frames that it never saw")
         averages = trainer.averages
         network = averages.best if averages.best_step else averages.mean
-        test = family.test if isinstance(family, VolumeFamily) else partial(_test, family)
+        test = family.test if isinstance(family, AnyVolumeFamily) else partial(_test, family)
         accuracy = yield from test(network, trainer.together)
     except GeneratorExit:
         keeper.at_a_stop(curve)
@@ -161,7 +165,7 @@ def _followed(smooth: dict[str, float], step: Step) -> dict[str, float]:
     return {name: 0.95 * smooth.get(name, value) + 0.05 * value for name, value in step.losses.items()}
 
 
-def _card(instrument: Instrument, plan: TrainPlan, family: Family | VolumeFamily, command: str) -> ModelCard:
+def _card(instrument: Instrument, plan: TrainPlan, family: Family | AnyVolumeFamily, command: str) -> ModelCard:
     units = family.frames.units
     return ModelCard(
         kind=family.kind,

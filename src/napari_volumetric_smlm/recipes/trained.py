@@ -17,6 +17,7 @@ from ..engine.localize.scene import Patches
 from ..engine.localize.search import Candidates
 from ..engine.networks.localizer import LocalizerNetwork
 from ..engine.networks.published import LARGEST, VoxelNetwork
+from ..engine.networks.published_lnet import PublishedLNet
 from ..engine.networks.published_vnet import PublishedVNet
 from ..engine.networks.released_vnet import ReleasedVNet
 from ..engine.networks.units import Units
@@ -87,10 +88,12 @@ def proposer(network: nn.Module, card: ModelCard, table: PsfTable, shape_yx: tup
     Raises
     ------
     ModelError
-        If the model makes volumes.
+        If the model makes volumes, or reads them.
     """
     if card.makes_volumes:
         raise ModelError("this model makes volumes, not molecules: set start to 'volume', reconstruct a volume with it, or leave it out")
+    if card.kind in ("lnet4", "lnet8"):
+        raise ModelError("this model finds molecules in volumes, not in views: set start to 'volume', or leave it out")
     if card.kind in VOXEL_RULES:
         return VoxelLocalizer(network, card, table)
     blur_nm = None if table.blur2_knots is None else float(table.blur2_knots.mean().sqrt())
@@ -132,6 +135,9 @@ def build(card: ModelCard) -> nn.Module:
             return ReleasedVNet(int(shape["views"]), int(shape["planes"]), int(shape["levels"]), int(shape["width"]), (mean, sd))
         if card.kind == "vnet_paper":
             return PublishedVNet(int(shape["views"]), int(shape["planes"]), int(shape["levels"]))
+        if card.kind in ("lnet4", "lnet8"):
+            z, y, x = (int(scale) for scale in shape["scale_zyx"])
+            return PublishedLNet((z, y, x), int(shape["levels"]))
         dilations = tuple(int(d) for d in shape["dilations"])
         if card.kind == "localizer":
             return LocalizerNetwork(int(shape["channels"]), int(shape["width"]), dilations)
@@ -142,8 +148,8 @@ def build(card: ModelCard) -> nn.Module:
     except KeyError as missing:
         raise ModelError(f"the model's card lacks {missing} of its architecture; copy weights and card together again") from missing
     raise ModelError(
-        f"the model's card says that it is a {card.kind!r}; localizer, vnet, vnet_paper, {' and '.join(VOXEL_RULES)} are known: "
-        "take another model, or a newer version of the program"
+        f"the model's card says that it is a {card.kind!r}; localizer, vnet, vnet_paper, lnet4, lnet8, {' and '.join(VOXEL_RULES)} "
+        "are known: take another model, or a newer version of the program"
     )
 
 

@@ -10,13 +10,15 @@ from ..domain.instrument import Instrument
 from ..domain.plans import Device
 from ..domain.volume_plans import VolumePlan
 from ..engine.deconvolve.ground import dark_level
-from ..engine.deconvolve.richardson_lucy import Deconvolution
-from ..engine.localize.gaussians import fit_peaks
+from ..engine.deconvolve.richardson_lucy import Deconvolution, as_wide_field
+from ..engine.localize.gaussians import fit_peaks, peak_limit
 from ..engine.localize.scene import Patches
 from ..engine.localize.search import Candidates
+from ..engine.networks.published_lnet import PublishedLNet, molecules_of
 from ..engine.networks.published_vnet import PublishedVNet
 from ..engine.networks.vnet import CompactVNet
-from ..engine.simulate.planes import DepthGrid, view_kernels
+from ..engine.simulate.planes import DepthGrid, view_kernels, wide_field_kernels
+from ..engine.simulate.volumes import WIDE_FIELD_REACH_NM, WIDE_FIELD_WINDOW_PX
 from ..errors import PlanError
 from . import finish
 from .light_field_views import SummedViews
@@ -32,7 +34,8 @@ Shifts = tuple[tuple[float, float], ...]
 class VolumeLocalizer:
     """Proposes the peaks of a volume, on patches of any size.
 
-    network : a trained V-Net; None = accelerated Richardson-Lucy.
+    network : a trained V-Net, which makes the volume; else accelerated Richardson-Lucy does. With a trained L-Net its answer to the
+        deconvolved volume, as the objective alone would show it, is taken instead of the volume's peaks.
     iterations : of the deconvolution.
 
     Raises
@@ -48,13 +51,14 @@ class VolumeLocalizer:
         views = [view.model_copy(update={"camera": v, "region_yx_px": None}) for v, view in enumerate(instrument.views)]
         cameras = tuple(instrument.cameras[view.camera] for view in instrument.views)
         self.instrument = instrument.model_copy(update={"views": tuple(views), "cameras": cameras})
-        if network is not None and not isinstance(network, CompactVNet | PublishedVNet):
-            raise PlanError("start is 'volume', but the model makes molecules, not volumes: leave the start out, or take a V-Net")
+        if network is not None and not isinstance(network, CompactVNet | PublishedVNet | PublishedLNet):
+            raise PlanError("start is 'volume', but the model neither makes volumes nor reads them: leave the start out, or take a V-Net")
         self.network = None if network is None else network.eval()
         self.iterations = iterations
         low, high = instrument.depth_range_nm
-        planes = round((high - low) / STEP_NM) + 1 if self.network is None else self.network.planes
+        planes = self.network.planes if isinstance(self.network, CompactVNet | PublishedVNet) else round((high - low) / STEP_NM) + 1
         self.grid = DepthGrid.of(instrument, (high - low) / (planes - 1))
+        self._wide = wide_field_kernels(instrument, self.grid, WIDE_FIELD_WINDOW_PX, WIDE_FIELD_REACH_NM)
         self._placed: dict[Shifts, tuple[Instrument, Tensor]] = {}
 
     @torch.no_grad()
@@ -73,21 +77,27 @@ class VolumeLocalizer:
             nothing = views.new_zeros(0)
             return nothing.long(), nothing.reshape(0, 3), nothing, nothing
         instrument, kernels = self._optics(tuple((round(float(y), 1), round(float(x), 1)) for y, x in patches.shift_tv2[t]))
-        if self.network is None:
-            state = Deconvolution(views, kernels.to(views.device), ground, seen, accelerated=True)
-            while state.iterations < self.iterations:
-                list(state.iterate())
-            found = fit_peaks(state.volume_zyx[None])
-            photons = found.light_n
-        else:
+        if isinstance(self.network, CompactVNet | PublishedVNet):
             summed = SummedViews(views, seen, ground, float(noise.mean()), instrument, 1)
             found = fit_peaks(finish(volume_of_views(self.network, summed, VolumePlan(model="", device=DEVICE[views.device.type])))[None])
             # of a molecule in a wide-field volume all photons are in the plane in focus
-            photons = found.height_n * found.width_n3[:, 1:].prod(1) * 2 * torch.pi
+            index, height, photons = found.index_n3, found.height_n, found.height_n * found.width_n3[:, 1:].prod(1) * 2 * torch.pi
+        else:
+            state = Deconvolution(views, kernels.to(views.device), ground, seen, accelerated=True)
+            while state.iterations < self.iterations:
+                list(state.iterate())
+            if self.network is None:
+                found = fit_peaks(state.volume_zyx[None])
+                index, height, photons = found.index_n3, found.height_n, found.light_n
+            else:
+                wide = self._wide.to(views.device)
+                volume = as_wide_field(state.volume_zyx, wide).clamp(min=0)
+                index, height = molecules_of(self.network, volume, float(peak_limit(volume[None])))
+                photons = height / wide.max()
         step = views.new_tensor([self.grid.step_nm, self.grid.pixel_nm, self.grid.pixel_nm])
-        place = found.index_n3 * step
+        place = index * step
         place[:, 0] += self.grid.first_nm
-        return torch.full_like(found.volume_n, t), place, photons, found.height_n
+        return torch.full_like(height, t).long(), place, photons, height
 
     def _optics(self, shift_v2: Shifts) -> tuple[Instrument, Tensor]:
         """Views with the part of a pixel by which patches are cut beside their affines, and the images of voxels in them; once a tile."""

@@ -9,13 +9,15 @@ sum q t in the denominator, which a false molecule does not change; sum q^2 [mil
 
 AutoDS3D [saguy2025], target b = a Gaussian blob at the true place between the voxels, as high as the molecule is bright:
 L = mean (p - b)^2 where a voxel is as wide as a camera pixel, mean (K * p - K * b)^2 on finer grids.
+
+L-Net, target t = a molecule's brightness in its voxel: L = sum (K * p - K * t)^2, also over what K spreads beyond the patch.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv3d
+from torch.nn.functional import conv3d, pad
 
 from ..networks.published import LARGEST
 
@@ -80,3 +82,10 @@ def autods3d_loss(voxels_tzyx: Tensor, blobs_tzyx: Tensor, upsampling: int) -> d
     """AutoDS3D's loss by name, a mean over frames; upsampling is the number of voxels per camera pixel."""
     difference = voxels_tzyx - blobs_tzyx
     return {"volume": ((difference if upsampling == 1 else forgiving(difference)) ** 2).mean()}
+
+
+def lnet_loss(voxels_tzyx: Tensor, bright_tzyx: Tensor) -> dict[str, Tensor]:
+    """L-Net's loss by name, a mean over patches of the sum over voxels."""
+    reach = 2 * KERNEL_REACH + 1
+    # without room beyond the patch what is spread over its edge would count for nothing, and answers would gather there
+    return {"volume": (forgiving(pad(voxels_tzyx - bright_tzyx, (reach,) * 6)) ** 2).sum((1, 2, 3)).mean()}
