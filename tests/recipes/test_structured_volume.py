@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+import torch
 
+from napari_volumetric_smlm.domain.illumination import GEOMETRIES
 from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.structured_plans import EstimatePlan, StructuredPlan, StructuredSimulatePlan
+from napari_volumetric_smlm.engine.structured.pattern import nominal_illumination
+from napari_volumetric_smlm.engine.structured.simulate import frames_of, sample_image
 from napari_volumetric_smlm.errors import PlanError, StackError
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.structured import estimate_patterns, plain_instrument, reconstruct_structured
+from napari_volumetric_smlm.recipes.structured_lens import Lens
 from napari_volumetric_smlm.recipes.structured_simulation import simulate_structured
 
 LENS = plain_instrument(1.3, 525, 65)
@@ -101,3 +108,44 @@ def test_planes_too_far_apart_for_what_the_pattern_brings_are_told(simulated):
 def test_a_laser_that_cannot_make_the_pattern_is_refused():
     with pytest.raises(PlanError, match="three beams of 1000 nm light cannot make a pattern"):
         finish(simulate_structured(LENS, StructuredSimulatePlan(geometry="3d-3x5", excitation_nm=1000, frequency=1.4, device="cpu")))
+
+
+STAGE_NM, TILT_RAD = 260.0, math.pi / 3  # two pixels of 65 nm from plane to plane
+
+
+@pytest.fixture(scope="module")
+def tilted():
+    """Five planes of a 1 x 3 lattice pattern; the sample moves by two pixels along x from each to the next, against the planes."""
+    lens = Lens.of(LENS, 1.0, None, torch.device("cpu"))
+    sample = sample_image(400.0, "filaments", ((96, 112), 0.065), torch.Generator().manual_seed(3))
+    pattern = nominal_illumination(GEOMETRIES["lattice-1x3"], 0.8 * lens.optics.transfer.cutoff_per_um, math.pi / 2, 0.7)
+    frames = [frames_of(sample.roll(-6 * n, -1), pattern, lens.optics)[0] for n in range(5)]
+    counts = torch.poisson(500 * torch.stack(frames) + 5, generator=torch.Generator().manual_seed(4)).flatten(0, 1)
+    return RawStack(counts_tyx=(counts.numpy().astype(np.uint16),), z_step_nm=STAGE_NM)
+
+
+TILTED = {"geometry": "lattice-1x3", "planes": 5, "order": "azp", "otf_damping": 1.0, "device": "cpu"}
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_planes_of_a_tilted_stage_are_laid_over_each_other(tilted, axis):
+    stack = tilted if axis == "x" else tilted.model_copy(update={"counts_tyx": (np.swapaxes(tilted.counts_tyx[0], 1, 2).copy(),)})
+    result = finish(reconstruct_structured(stack, LENS, StructuredPlan(deskew_rad=TILT_RAD, deskew_axis=axis, **TILTED)))
+    assert result.illumination.verdict.colour == "green"
+    assert result.plane_nm == pytest.approx(STAGE_NM * math.sin(TILT_RAD))
+    images = result.images_tyx if axis == "x" else np.swapaxes(result.images_tyx, 1, 2)
+    # two pixels are four samples
+    assert images.shape == (5, 192, 224 + 4 * 4)
+    inside = (slice(24, -24), slice(48, -48))
+    assert np.corrcoef(images[0][inside].ravel(), images[4][inside].ravel())[0, 1] > 0.9
+    other = finish(reconstruct_structured(stack, LENS, StructuredPlan(deskew_rad=-TILT_RAD, deskew_axis=axis, **TILTED)))
+    images = other.images_tyx if axis == "x" else np.swapaxes(other.images_tyx, 1, 2)
+    assert np.corrcoef(images[0][inside].ravel(), images[4][inside].ravel())[0, 1] < 0.5
+    # the first plane stays where the frames have it
+    assert other.origin_yx_nm == ((0.0, -16 * 32.5) if axis == "x" else (-16 * 32.5, 0.0))
+
+
+@pytest.mark.parametrize("change", [{"planes": 1, "order": "apz"}, {"flip_y": True}])
+def test_a_shear_of_what_cannot_be_sheared_is_refused(tilted, change):
+    with pytest.raises(PlanError, match="deskew_rad is for several planes of a flat geometry"):
+        finish(reconstruct_structured(tilted, LENS, StructuredPlan(deskew_rad=0.5, **{**TILTED, **change})))

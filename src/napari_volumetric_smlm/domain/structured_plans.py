@@ -83,7 +83,7 @@ class FramesPlan(Noun):
         "Empty = found from the strength of the pattern.",
     )
     planes: PositiveInt = Field(1, description="Planes (z) at each time; 1 with a 3d geometry = all frames are one time.")
-    z_step_nm: PositiveFloat | None = Field(None, description="Distance of the planes, for 3d geometries; empty = what the file says.")
+    z_step_nm: PositiveFloat | None = Field(None, description="Distance of planes, or step of a tilted stage; empty = what the file says.")
     montage: Literal["none", "ap", "pa"] = Field(
         "none", description="Every image is a mosaic of the frames: rows of orientations (ap), rows of phases (pa), or no mosaic."
     )
@@ -145,6 +145,14 @@ class StructuredPlan(EstimatePlan):
     )
     equalize: bool = Field(True, description="Correct bleaching and lamp changes: all frames of a time get the same mean.")
     compare: bool = Field(False, description="Also make optical sections without reconstruction (homodyne and pseudo-confocal).")
+    deskew_rad: float | None = Field(
+        None,
+        gt=-1.5708,
+        lt=1.5708,
+        description="Angle in rad between the planes and the way of the stage, for lattice light sheets (31.8 degrees = 0.555): planes, "
+        "z_step_nm apart along that way, are laid over each other; negative = the other way; empty = planes lie straight above each other.",
+    )
+    deskew_axis: Literal["x", "y"] = Field("x", description="Axis of the frames along which the stage moves the sample.")
     reuse: bool = Field(True, description="Find the patterns once and use them for all time points; else find them for each.")
 
 

@@ -45,6 +45,7 @@ def lay_volumes(values_tzyx: NDArray[Any], role: str, images: StructuredImages, 
     """Show volumes of one kind over the frames (`over` : the question and the layer of its frames), depth in the frames' unit of length."""
     question, frames = over
     values, corner = _upright(values_tzyx, images.pixel_nm, question)
+    corner = (corner[0] + images.origin_yx_nm[0], corner[1] + images.origin_yx_nm[1])
     camera_nm = question.instrument.pixel_nm()
     placed = place_grid(frames, camera_nm, (images.pixel_nm, images.pixel_nm), corner)
     step = (

@@ -14,6 +14,7 @@ from ..domain.runs import Progress
 from ..domain.structured_plans import EstimatePlan, Microscope, StructuredPlan
 from ..errors import PlanError
 from .devices import chosen_device
+from .structured_deskew import Shear
 from .structured_filter import Filter
 from .structured_frames import FrameSource
 from .structured_lens import Lens
@@ -82,7 +83,7 @@ def reconstruct_structured(
     yield Progress(stage="prepare", message="Computing the optical transfer function")
     lens = Lens.of(instrument, plan.otf_damping, otf, device)
     source = FrameSource(stack, instrument, plan, device)
-    _check_memory(source)
+    _check_memory(source, plan, instrument.pixel_nm())
     if illumination is not None and illumination.geometry != source.geometry:
         raise PlanError(
             f"the patterns are those of {illumination.geometry.orientations} x {illumination.geometry.phases} frames, the plan says "
@@ -92,15 +93,17 @@ def reconstruct_structured(
     notes: list[str] = []
     made: dict[str, list[np.ndarray]] = {}
     used: Filter | None = None
+    shear: Shear | None = None
     count = len(source.times)
     for done, moment in enumerate(source.times, start=1):
         if used is None or not (plan.reuse or illumination):
             times = source.times[: plan.averaged_times] if plan.reuse or illumination else range(moment, moment + 1)
             used = Filter.of(source, lens, plan, times, illumination)
             notes += [used.words, *used.notes]
+            shear = Shear.of(plan, source, instrument.pixel_nm() / used.flat.zoom)
             yield Progress(stage="estimate", done=done, total=count, message=used.words)
         for name, image in used.apply(source.frames(moment, used.order), plan).items():
-            made.setdefault(name, []).append(image)
+            made.setdefault(name, []).append(image if shear is None else shear.apply(image))
         # the middle plane of a volume, the first one of planes that were reconstructed one by one
         preview = made["images_tyx"][-1][source.planes // 2 if source.geometry.axial else 0]
         yield Progress(stage="reconstruct", done=done, total=count, message=f"Time point {done} of {count}", preview=preview)
@@ -110,7 +113,8 @@ def reconstruct_structured(
         **{name: np.concatenate(images) for name, images in made.items()},
         pixel_nm=instrument.pixel_nm() / used.flat.zoom,
         planes=source.planes,
-        plane_nm=source.z_step_nm if source.geometry.axial else None,
+        plane_nm=shear.plane_nm if shear is not None else source.z_step_nm if source.geometry.axial else None,
+        origin_yx_nm=shear.origin_yx_nm if shear is not None else (0.0, 0.0),
         illumination=used.illumination,
         notes=(*notes, *_foreign_lens(instrument, otf), *source.remarks()),
         seconds=time.perf_counter() - started,
@@ -131,9 +135,11 @@ def _foreign_lens(instrument: Instrument, otf: RadialOTF | None) -> list[str]:
     ]
 
 
-def _check_memory(source: FrameSource) -> None:
+def _check_memory(source: FrameSource, plan: StructuredPlan, pixel_nm: float) -> None:
     pixels = source.planes * source.shape_yx[0] * source.shape_yx[1]
-    needed = 2 * 4 * 4 * pixels * len(source.times) / 2**30
+    # a sheared stack is longer than its planes
+    longer = source.planes * source.z_step_nm / pixel_nm / min(source.shape_yx) if plan.deskew_rad else 0.0
+    needed = 2 * 4 * 4 * pixels * (1 + longer) * len(source.times) / 2**30
     if source.geometry.axial and (at_once := BYTES_A_VOXEL * pixels / 2**30) > LARGEST_RESULT_GIB:
         raise PlanError(
             f"{source.planes} planes of {source.shape_yx[0]} x {source.shape_yx[1]} pixels need about {at_once:.1f} GiB at once, more than "

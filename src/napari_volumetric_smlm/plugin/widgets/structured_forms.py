@@ -11,20 +11,16 @@ from ...domain.structured_plans import StructuredPlan
 from ...errors import PlanError
 from ..forms import PlanForm
 
-FRAMES_FIELDS = ("geometry", "order", "orientations", "phases", "planes", "z_step_nm", "montage", "flip_y", "first_time", "last_time")
+FRAMES_FIELDS = (
+    "geometry", "order", "orientations", "phases", "planes", "z_step_nm", "deskew_rad", "deskew_axis", "montage", "flip_y", "first_time",
+    "last_time",
+)  # fmt: skip
 FILTER_FIELDS = (
     "wiener", "attenuation", "attenuation_per_um", "apodization", "edge_px", "least_modulation", "equalize", "compare",
 )  # fmt: skip
 SEARCH_FIELDS = (
-    "averaged_times",
-    "lowest_frequency",
-    "highest_frequency",
-    "otf_damping",
-    "measure_steps",
-    "excitation_nm",
-    "reuse",
-    "device",
-)
+    "averaged_times", "lowest_frequency", "highest_frequency", "otf_damping", "measure_steps", "excitation_nm", "reuse", "device",
+)  # fmt: skip
 # what a plain click makes: comparisons cost little beside the rest
 FIRST_PLAN = StructuredPlan(compare=True)
 
