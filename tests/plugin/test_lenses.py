@@ -153,3 +153,47 @@ def test_an_instrument_of_one_view_needs_no_squares(widget, viewer, toy_instrume
     )
     assert not widget.projection.job.busy
     assert layers_of(viewer, IN_VIEWS) == []
+
+
+@pytest.fixture
+def optics(viewer, qtbot):
+    from napari_volumetric_smlm.plugin.session import session_of
+    from napari_volumetric_smlm.plugin.widgets.optics import OpticsPanel
+
+    session_of(viewer).choose_instrument(sample_instrument("light_field"), "test")
+    panel = OpticsPanel(session_of(viewer))
+    qtbot.add_widget(panel)
+    yield panel
+    panel.job.abandon()
+
+
+def edited(optics, qtbot, name, value):
+    with qtbot.wait_signal(optics.job.ended, timeout=60000):
+        optics.objective.editors[name].setText(value)
+    return optics.session.instrument
+
+
+def test_another_aperture_or_magnification_gives_other_views(optics, qtbot):
+    from napari_volumetric_smlm.engine.optics.views import energy_shares
+
+    before = optics.session.instrument
+    # at twice the magnification a pixel is half as large, and so are all distances between the views in the sample
+    larger = edited(optics, qtbot, "magnification", str(2 * before.objective.magnification))
+    assert larger.pixel_nm() == pytest.approx(before.pixel_nm() / 2)
+    assert larger.microlenses.pixel_nm == pytest.approx(72.5)
+    assert larger.views[1].affine_yx[0][2] == pytest.approx(before.views[1].affine_yx[0][2] / 2, rel=1e-4)
+    assert [view.region_yx_px for view in larger.views] == [view.region_yx_px for view in before.views]
+    assert optics.session.instrument_origin == "test, edited"
+    # lenses at the pupil's edge see less of a smaller pupil, the first one as the others
+    smaller = edited(optics, qtbot, "numerical_aperture", "0.9")
+    assert smaller.objective.numerical_aperture == 0.9
+    assert smaller.views[0].aperture == larger.views[0].aperture
+    shares = energy_shares(smaller)
+    assert [view.photon_fraction for view in smaller.views] == pytest.approx([share / max(shares) for share in shares], abs=1e-4)
+
+
+def test_views_that_cannot_be_are_words_and_the_instrument_stays(optics, qtbot):
+    before, told = optics.session.instrument, []
+    optics.failed.connect(told.append)
+    assert edited(optics, qtbot, "numerical_aperture", "0.01") is before
+    assert "sees nothing of the pupil" in str(told[0])

@@ -417,6 +417,11 @@ def test_only_models_that_make_volumes_of_so_many_views_are_offered(widget, tmp_
     widget.choice.adapt()
     assert widget.choice.model == mine
     assert widget.session.model is None
+    # what the user chose stays, from wherever it is
+    elsewhere = vnet_model(tmp_path / "elsewhere", instrument)
+    widget.choice.choose_model(elsewhere)
+    widget.choice.adapt()
+    assert widget.choice.model == elsewhere
     localizers = ModelPicker(widget.session)
     widget.session.choose_model(mine)
     assert "makes volumes, not molecules" in localizers.warning.text()

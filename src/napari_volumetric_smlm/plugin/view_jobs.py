@@ -34,6 +34,21 @@ def put_lenses_job(instrument: Instrument, centres_yx_px: tuple[Point, ...], cho
     return put_views(instrument, centres_yx_px)
 
 
+def rebuild_views_job(instrument: Instrument, chosen: Preferences) -> Generator[Progress, None, Instrument]:
+    """Put the microlens array anew behind a changed objective or camera; the magnification that is stated becomes the array's."""
+    from ..engine.optics.views import light_field_instrument
+
+    prepare_engine(chosen)
+    yield Progress(stage="Placing the views")
+    array = instrument.microlenses
+    if array is None:
+        return instrument
+    camera_um, magnification = instrument.cameras[0].pixel_um, instrument.objective.magnification
+    if not np.isclose(array.magnification(camera_um), magnification, rtol=1e-9):
+        array = array.model_copy(update={"pixel_nm": camera_um * 1000 / magnification})
+    return light_field_instrument(array, instrument)
+
+
 def cut_views_job(stack: RawStack, instrument: Instrument, chosen: Preferences) -> Generator[Progress, None, tuple[RawStack, Instrument]]:
     """Cut raw frames into one stack a view; nothing is read yet."""
     from ..recipes.split_views import split_views

@@ -35,10 +35,11 @@ class VolumeModel(QObject):
         self._take(path)
 
     def adapt(self) -> None:
-        """Another instrument: take the first model that fits it, unless the chosen one does or the user wants none."""
+        """Another instrument: take the first model that fits it, unless the user chose; whether that one fits the picker says."""
+        if self._by_hand:
+            return
         suiting = list(self.suiting(self.session.instrument))
-        if self.model not in suiting and not (self._by_hand and self.model is None):
-            self._by_hand = False
+        if self.model not in suiting:
             self._take(suiting[0] if suiting else None)
 
     def _take(self, path: Path | None) -> None:

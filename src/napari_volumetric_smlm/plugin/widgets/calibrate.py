@@ -92,7 +92,7 @@ class CalibrateWidget(JobWidget):
 
     def jobs(self) -> list[JobPanel | Job]:
         """Return everything that may run."""
-        return [self.panel, self.finder, self.importer.job, self.report.job]
+        return [self.panel, self.finder, self.importer.job, self.report.job, self.optics.job]
 
     def leave(self) -> None:
         """Stop the jobs, and listen no longer to session and viewer."""

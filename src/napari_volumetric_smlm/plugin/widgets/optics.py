@@ -12,6 +12,9 @@ from ...errors import SmlmError
 from ...io.instruments import load_phase_mask, save_instrument
 from ..forms import PlanForm
 from ..session import Session
+from ..settings import preferences
+from ..view_jobs import rebuild_views_job
+from ..workers import Job, Outcome
 from .camera import CameraPanel
 from .sections import Section, stacked
 
@@ -52,6 +55,9 @@ class OpticsPanel(QWidget):
         self.new_button.setToolTip("<qt>Start with a plain microscope and fill in your own numbers.</qt>")
         self.save_button = QPushButton("Save instrument...")
         self.save_button.setToolTip("<qt>Save instrument and calibration as one JSON file.</qt>")
+        # what the microlenses show follows from objective and camera; computing it may have to load torch
+        self.job = Job(self)
+        self._rebuilding: Instrument | None = None
         self._shown: Instrument | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -69,6 +75,7 @@ class OpticsPanel(QWidget):
         for form in (self.objective, self.optics, self.camera):
             form.changed.connect(self._timer.start)
         self._timer.timeout.connect(self.apply)
+        self.job.ended.connect(self._on_rebuilt)
         self.new_button.clicked.connect(lambda: session.choose_instrument(BLANK, "new"))
         self.save_button.clicked.connect(self._ask_save)
         self.mask_button.clicked.connect(self._ask_mask)
@@ -96,6 +103,11 @@ class OpticsPanel(QWidget):
         """Take what the forms say as the session's instrument; while something is wrong nothing is taken."""
         before = self.session.instrument
         if before is None:
+            return
+        if self.job.busy:
+            # the newest numbers count
+            self.job.stop()
+            self._timer.start()
             return
         try:
             cameras = (self.camera.camera(), *before.cameras[1:])
@@ -137,6 +149,21 @@ class OpticsPanel(QWidget):
         edited = Instrument.model_validate({**{n: getattr(before, n) for n in Instrument.model_fields}, **update})
         if edited == before:
             return
+        raw = edited.microlenses is not None and edited.views[0].region_yx_px is not None
+        if raw and (edited.objective, edited.cameras[0].pixel_um) != (before.objective, before.cameras[0].pixel_um):
+            self._rebuilding, chosen = before, preferences()
+            self.job.start(lambda: rebuild_views_job(edited, chosen), quiet=True)
+            return
+        self._choose(edited)
+
+    def _on_rebuilt(self, outcome: Outcome) -> None:
+        before, self._rebuilding = self._rebuilding, None
+        if outcome.error is not None:
+            self.failed.emit(outcome.error)
+        elif outcome.kind == "done" and before is self.session.instrument:
+            self._choose(outcome.value)
+
+    def _choose(self, edited: Instrument) -> None:
         origin = self.session.instrument_origin.removesuffix(", edited") + ", edited"
         self._shown = edited
         self.session.choose_instrument(edited, origin)
