@@ -125,3 +125,21 @@ def test_a_calibrated_array_locates_molecules_better_than_the_nominal_one(calibr
 def test_views_that_move_otherwise_than_the_array_says_are_refused(stack, nominal, step, words):
     with pytest.raises(CalibrationError, match=words):
         finish(calibrate([stack], nominal, PLAN.model_copy(update={"z_step_nm": step})))
+
+
+def test_images_move_to_where_the_beads_show_them_and_the_pupils_stay(nominal, bead_scan):
+    z = np.linspace(-1500, 1500, 5)
+    bent = [np.column_stack([z, y * z**2 / 3e4, x * z**2 / 3e4]) for y, x in ((1.0, 0.0), (-1.0, 1.2), (0.0, -1.2))]
+    views = [view.model_copy(update={"image_shift_zyx_nm": rows}) for view, rows in zip(nominal.views, bent, strict=True)]
+    measured = nominal.model_copy(update={"views": tuple(views)})
+    centre = nominal.microlenses.centres_on_sensor(CAMERA_PIXEL_UM)[0]
+    scan = bead_scan(measured, [tuple((centre + BEADS_PX[0]) * nominal.pixel_nm())], SHAPE, FOCUS, background=10.0, drift_nm=(50.0, -40.0))
+    found = finish(calibrate([scan], nominal, PLAN.model_copy(update={"fit_pupil": False, "held_out_slices": ()}))).instrument
+    assert all(np.ptp(np.asarray(view.phase_rad_yx)) < 1e-3 for view in found.views)
+    for view, rows in zip(found.views, bent, strict=True):
+        got = np.asarray(view.image_shift_zyx_nm)
+        wanted = np.stack([np.interp(got[:, 0], rows[:, 0], rows[:, a]) for a in (1, 2)], 1)
+        error = got[:, 1:] - wanted
+        # how far the focal plane was from the middle of the scan is open, and with it a slope
+        line = np.polynomial.polynomial.polyfit(got[:, 0], error, 1)
+        assert np.abs(error - line[0] - got[:, :1] * line[1]).max() < 12

@@ -128,6 +128,7 @@ class View(Noun):
     affine_yx : rows (y, x) of [linear | shift in nm]; takes (y, x) nm of the first view to (y, x) nm on this view's camera.
     photon_fraction : share of the molecule's photons seen in this view; only ratios between views matter.
     blur_nm : standard deviation of an extra Gaussian blur.
+    image_shift_zyx_nm : rows (z, y, x): where images lie beyond what the pupil says, as measured depth by depth; linear in between.
     region_yx_px : the part of the camera's frame that shows this view; None = all of it.
     """
 
@@ -142,7 +143,18 @@ class View(Noun):
     affine_yx: tuple[Row, Row] = IDENTITY_AFFINE
     photon_fraction: PositiveFloat = 1.0
     blur_nm: float = Field(0.0, ge=0, le=2000)
+    image_shift_zyx_nm: Array | None = None
     region_yx_px: Region | None = None
+
+    @field_validator("image_shift_zyx_nm")
+    @classmethod
+    def _depths_rise(cls, value: object) -> object:
+        shape = getattr(value, "shape", None)
+        if shape is None:
+            return value
+        if len(shape) != 2 or shape[0] < 2 or shape[1] != 3 or not (np.diff(np.asarray(value)[:, 0]) > 0).all():
+            raise ValueError(f"image shifts are two or more rows (z, y, x) of rising z; found an array of shape {shape}")
+        return value
 
     @field_validator("zernike_noll_rad")
     @classmethod
@@ -249,6 +261,10 @@ class Instrument(Noun):
         """Sixteen hexadecimal digits that change when anything that shapes the images of a molecule changes (names do not)."""
         places = {"views": {"__all__": {"region_yx_px"}}}
         shaping = self.model_dump(mode="json", exclude={"name": True, "calibration": True, "microlenses": True, **places})
+        for view in shaping["views"]:
+            # fingerprints of instruments without are older than the field
+            if view["image_shift_zyx_nm"] is None:
+                del view["image_shift_zyx_nm"]
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -47,6 +47,8 @@ def check_bead_stacks(stacks: Sequence[RawStack], instrument: Instrument, plan: 
     """
     if not stacks:
         raise PlanError("no bead stack was given; at least one is needed")
+    if not plan.fit_pupil and (instrument.microlenses is None or len(instrument.views) < 2):
+        raise PlanError(f"fit_pupil is off, but {instrument.name!r} has no views of microlenses whose images could be moved: fit the pupil")
     for stack in stacks:
         if len(stack.counts_tyx) != len(instrument.cameras):
             raise PlanError(

@@ -16,11 +16,11 @@ import torch
 from ..domain.instrument import Instrument
 from ..domain.plans import CalibrationPlan
 from ..domain.runs import Progress
-from ..engine.retrieve.fit import fit_views, polish_stage, together, zernike_stage
+from ..engine.retrieve.fit import fit_views, places_stage, polish_stage, together, zernike_stage
 from ..engine.retrieve.gauge import settle_together
 from ..engine.retrieve.model import PupilModel
 from ..engine.retrieve.starts import known_model, retrieval_pupil
-from ..engine.retrieve.together import around, places_nm, start_at_the_light, tie
+from ..engine.retrieve.together import around, image_shifts, places_nm, start_at_the_light, tie
 from ..errors import CalibrationError
 from .bead_stacks import CutBeads
 from .calibrated_instrument import FittedView
@@ -59,6 +59,9 @@ def fit_together(
     parallax = start_at_the_light(models)
     _check_parallax(parallax, plan.z_step_nm)
     models = tie(models)
+    if not plan.fit_pupil:
+        instrument, views = yield from _moved_images(instrument, models, plan)
+        return instrument, views, _words(parallax)
     zernike = together(zernike_stage(ZERNIKE_STEPS, plan.fit_amplitude))
     instrument, models = _moved(instrument, models, beads)
     yield from shown(fit_views(models, zernike, plan.seed), 0, models[0])
@@ -80,8 +83,31 @@ def fit_together(
         check_finite(final)
     finals = settle_together(finals, plan.focus_slice)
     views = [FittedView(*parts, None) for parts in zip(images, models, finals, score_vk, strict=True)]
-    words = f" The views move against each other {parallax:.2f} times as far as the instrument had it, which confirms the direction of z."
-    return instrument, views, words
+    return instrument, views, _words(parallax)
+
+
+def _words(parallax: float) -> str:
+    return f" The views move against each other {parallax:.2f} times as far as the instrument had it, which confirms the direction of z."
+
+
+def _moved_images(
+    instrument: Instrument, models: list[PupilModel], plan: CalibrationPlan
+) -> Generator[Progress, None, tuple[Instrument, list[FittedView]]]:
+    """The published hybrid: the pupils stay, and each view's images move to where the beads show them, plane by plane."""
+    stage = places_stage()
+    yield from shown(fit_views(models, together(stage), plan.seed), 0, models[0])
+    # from here on each view may move as it likes, around one focal plane
+    own = replace(stage, rates={name: rate for name, rate in stage.rates.items() if name != "focus_b"})
+    models = [model.copy() for model in models]
+    yield from shown(fit_views(models, own, plan.seed), 0, models[0])
+    views = [
+        view.model_copy(update={"image_shift_zyx_nm": rows}) for view, rows in zip(instrument.views, image_shifts(models), strict=True)
+    ]
+    moved = Instrument.model_validate(instrument.model_copy(update={"views": tuple(views)}).model_dump())
+    for model in models:
+        check_finite(model)
+    finals = tie(models)
+    return moved, [FittedView(m.images, m, final, scores(m), None) for m, final in zip(models, finals, strict=True)]
 
 
 def _moved(instrument: Instrument, models: list[PupilModel], beads: CutBeads) -> tuple[Instrument, list[PupilModel]]:

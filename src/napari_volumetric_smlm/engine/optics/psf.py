@@ -62,6 +62,10 @@ def carried_waves(
     phase = pupil.phase_yx if phase_yx is None else phase_yx
     z, y, x = (position_zyx_nm[:, axis, None, None] for axis in range(3))
     focus = torch.full_like(z, pupil.focal_plane_nm) if focus_nm is None else focus_nm[:, None, None]
+    if pupil.image_shift_zyx_nm is not None:
+        # a scan that moves the focal plane shows a point as one that lies deeper by as much
+        y_shift, x_shift = measured_shift(pupil.image_shift_zyx_nm, (z - focus + pupil.focal_plane_nm).flatten())
+        y, x = y + y_shift[:, None, None], x + x_shift[:, None, None]
     k0 = 2 * math.pi / pupil.wavelength_nm
     # a lateral shift is a tilt of the pupil: all points share one transform, and no gradient goes through its matrix
     tilt = k0 * (y * pupil.na_n[:, None] + x * pupil.na_n)
@@ -69,6 +73,15 @@ def carried_waves(
     # z counts from the coverslip: below it there is no evanescent field to grow
     decay = torch.exp(-z.clamp(min=0) * pupil.kz_sample_yx.imag)
     return torch.complex(decay * torch.cos(angle), decay * torch.sin(angle)), decay
+
+
+def measured_shift(shift_zyx_nm: Tensor, z_nm: Tensor) -> tuple[Tensor, Tensor]:
+    """Shift of the image (y, x) at depths (m,), linear between the rows and that of the last row beyond them."""
+    depth = shift_zyx_nm[:, 0].contiguous()
+    above = torch.searchsorted(depth, z_nm.detach().contiguous()).clamp(1, len(depth) - 1)
+    part = ((z_nm - depth[above - 1]) / (depth[above] - depth[above - 1])).clamp(0, 1)
+    rows = shift_zyx_nm[above - 1, 1:] + part[:, None] * (shift_zyx_nm[above, 1:] - shift_zyx_nm[above - 1, 1:])
+    return rows[:, 0], rows[:, 1]
 
 
 def pixel_transfer(shape_yx: tuple[int, int], step_nm: float, blur_nm: Tensor, pixel_nm: float, like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,7 @@ class Pupil:
     kz_sample_yx : (n, n) complex axial wave number in the sample, rad/nm; imaginary beyond the critical angle.
     kz_immersion_yx : (n, n) axial wave number in the immersion medium, rad/nm.
     reach_na : radius of the smallest disc, anywhere in the pupil, that holds the aperture.
+    image_shift_zyx_nm : (k, 3) shift of the image at some depths, as in the view; None = none.
     """
 
     na_n: Tensor
@@ -43,6 +45,7 @@ class Pupil:
     wavelength_nm: float
     focal_plane_nm: float
     reach_na: float
+    image_shift_zyx_nm: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Pupil:
         """Return the same pupil on another device."""
@@ -103,6 +106,7 @@ def view_pupil(instrument: Instrument, view: int = 0, dtype: torch.dtype = torch
         wavelength_nm=wavelength,
         focal_plane_nm=instrument.focal_plane_nm + scene.focus_shift_nm,
         reach_na=float(s[-1]) if scene.aperture is None else min(_reach(scene.aperture), float(s[-1])),
+        image_shift_zyx_nm=None if scene.image_shift_zyx_nm is None else torch.tensor(np.asarray(scene.image_shift_zyx_nm), dtype=dtype),
     )
 
 

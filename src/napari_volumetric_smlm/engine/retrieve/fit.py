@@ -66,6 +66,11 @@ def polish_stage(name: str, steps: int = POLISH_STEPS, amplitude: bool = True, p
     return Stage(name, steps, {k: 0.3 * v for k, v in whole.rates.items()}, (ERROR_LAST, ERROR_LAST))
 
 
+def places_stage(steps: int = ZERNIKE_STEPS) -> Stage:
+    """What concerns single images, with the pupil as it is."""
+    return Stage("Places", steps, dict(IMAGING), (ERROR_FIRST, ERROR_LAST))
+
+
 def together(stage: Stage) -> Stage:
     """The same stage for views that share their drift: each has a place of its own."""
     return replace(stage, rates=stage.rates | {"place_b2": stage.rates["shift_bk2"]})

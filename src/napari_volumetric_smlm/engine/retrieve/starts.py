@@ -21,7 +21,7 @@ def retrieval_pupil(instrument: Instrument, view: int, crop_px: int, wave_model:
     crop_nm, na = crop_px * instrument.pixel_nm(view), instrument.objective.numerical_aperture
     half = math.ceil(PERIOD_TO_CROP * crop_nm * na / instrument.emission_nm)
     half = min(max(half, FEWEST_HALF_SAMPLES), MOST_HALF_SAMPLES)
-    bare: dict[str, object] = {"mask": None, "phase_rad_yx": None, "amplitude_yx": None, "zernike_noll_rad": {}}
+    bare: dict[str, object] = {"mask": None, "phase_rad_yx": None, "amplitude_yx": None, "zernike_noll_rad": {}, "image_shift_zyx_nm": None}
     views = [scene.model_copy(update=bare) if v == view else scene for v, scene in enumerate(instrument.views)]
     update = {"views": tuple(views)} | ({} if wave_model is None else {"wave_model": wave_model})
     return view_pupil(instrument.model_copy(update=update), view, samples=2 * half + 1)

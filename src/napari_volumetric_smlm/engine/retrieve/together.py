@@ -51,6 +51,21 @@ def tie(models: list[PupilModel]) -> list[PupilModel]:
     return filled
 
 
+def image_shifts(models: list[PupilModel]) -> list[np.ndarray]:
+    """What each view's images are shifted by beyond their model, depth by depth: rows (z, y, x) in nm of rising z, one array a view.
+
+    What all views share is the stage's drift. The mean over the beads counts, and the place in the mean is that of the view.
+    """
+    filled = [model.with_unseen_filled() for model in models]
+    shift = torch.stack([model.shift_bk2 + model.place_b2[:, None] for model in filled])
+    moving = shift - shift.mean(2, keepdim=True)
+    own = ((moving - moving.mean(0)).mean(1) * NM).cpu().double().numpy()
+    first = models[0]
+    z = first.images.bead_nm[0] - first.focus_bk_nm().mean(0).cpu().double().numpy() + first.pupil.focal_plane_nm
+    order = np.argsort(z)
+    return [np.column_stack([z, view])[order] for view in own]
+
+
 def around(model: PupilModel, pupil: Pupil) -> PupilModel:
     """Return a model with the same parameters around another pupil, whose aperture may lie elsewhere, on the same grid."""
     twin = PupilModel(pupil, model.images)
