@@ -17,9 +17,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -154,7 +154,7 @@ class Peer:
         return Spots(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
     def localize(self, spots: Spots, z_factor: float = 1.0) -> tuple[Localizations, float]:
-        """Its molecules, and the seconds of its process."""
+        """Its molecules, and the seconds of processor time of its process."""
         native = self.instrument.microlenses.native_magnification
         _, microlens_mm, fourier_mm = self._lengths_mm
         scale_um = (1000 * self._aperture * fourier_mm / native) / (native * microlens_mm / fourier_mm)
@@ -168,12 +168,13 @@ class Peer:
                 where / "spots.csv", rows, "%d,%.4f,%.4f,%.1f,%.1f,%.1f,%.1f", header="frame,x,y,sigma,intensity,background,uncertainty"
             )
             (where / "config.json").write_text(json.dumps(self._configuration(where)))
-            started = time.perf_counter()
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             done = subprocess.run(
                 [str(self.program), "config.json"], cwd=where, capture_output=True, text=True, check=False,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
             )  # fmt: skip
-            seconds = time.perf_counter() - started
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             results = list(where.glob("*/locs3D.csv"))
             if done.returncode or not results:
                 raise RuntimeError(f"{self.program} failed: {done.stderr[-2000:] or done.stdout[-2000:]}")
