@@ -195,3 +195,12 @@ def test_the_wiener_parameter_grows_as_light_fades(record, optics, shells):
     bright = volume_wiener_parameter(shells.frames, optics, shells.series)
     dim = torch.poisson(shells.frames.clamp(min=0) / 20 + 1, generator=torch.Generator().manual_seed(3)) - 1
     assert volume_wiener_parameter(dim, optics, shells.series) > 1.5 * bright
+
+
+def test_the_volume_can_be_trained_through(shells, optics):
+    made = rebuilt(shells, shells.truth, optics)
+    frames = shells.frames.clone().requires_grad_()
+    direction = torch.randn(frames.shape, generator=torch.Generator().manual_seed(6))
+    target = torch.randn((PLANES, 2 * SIDE, 2 * SIDE), generator=torch.Generator().manual_seed(7))
+    (gradient,) = torch.autograd.grad((made(frames) * target).sum(), frames)
+    assert float((gradient * direction).sum()) == pytest.approx(float((made(direction) * target).sum()), rel=1e-2)

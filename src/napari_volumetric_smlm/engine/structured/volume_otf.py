@@ -82,13 +82,15 @@ def focus_series(instrument: Instrument, in_focus: Transfer, plane_um: float, pl
 @lru_cache(maxsize=4)
 def _ideal_series(instrument: Instrument, plane_um: float, count: int) -> tuple[Tensor, float, float, float]:
     """OTFs (count + 1, k) at 0, 1, ... steps from focus, their frequency step, index over wavelength, axial cut-off."""
-    pupil = view_pupil(instrument, 0, torch.float64, PUPIL_SAMPLES)
-    rows = []
-    for plane in range(count + 1):
-        otf_yx, step = pupil_transfer(pupil, pupil.kz_sample_yx.real * (plane_um * 1e3 * plane))
-        q = centred_grid(otf_yx.shape[-1], step, otf_yx)
-        rows.append(radial_mean(otf_yx, torch.hypot(q[:, None], q[None, :]) / step, otf_yx.shape[-1] // 2 + 1))
-    values = torch.stack(rows)
+    # kept tensors must also serve where gradients are wanted
+    with torch.inference_mode(mode=False):
+        pupil = view_pupil(instrument, 0, torch.float64, PUPIL_SAMPLES)
+        rows = []
+        for plane in range(count + 1):
+            otf_yx, step = pupil_transfer(pupil, pupil.kz_sample_yx.real * (plane_um * 1e3 * plane))
+            q = centred_grid(otf_yx.shape[-1], step, otf_yx)
+            rows.append(radial_mean(otf_yx, torch.hypot(q[:, None], q[None, :]) / step, otf_yx.shape[-1] // 2 + 1))
+        values = torch.stack(rows)
     medium = instrument.sample_index / (instrument.emission_nm * 1e-3)
     edge = float(pupil.na_n[pupil_rows(pupil)].abs().max()) / (instrument.emission_nm * 1e-3)
     return (values / values[:, :1]).float(), step, medium, axial_frequency(min(edge, medium), medium)

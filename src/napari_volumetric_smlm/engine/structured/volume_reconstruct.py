@@ -53,13 +53,12 @@ class VolumeReconstructor:
         period, half = len(self.filter_zyx), (self.filter_zyx.shape[1] // 2, self.filter_zyx.shape[2] // 2)
         total = torch.zeros_like(self.final_zyx, dtype=self.filter_zyx.dtype)
         for a, matrix in enumerate(self.flat.separations_abp):
-            # band by band: all bands of a stack at once would take several times its memory
-            joined = join_edges(frames_apzyx[a], self.flat.padded_yx).movedim(0, 1)
-            light = separate(joined, matrix[:1])[:, 0]
-            window(total, half, (0, 0)).add_(deep_spectrum(light, half, period) * self.filter_zyx)
+            # one orientation after the other: the bands of all of them at once would take several times the memory
+            bands = separate(join_edges(frames_apzyx[a], self.flat.padded_yx).movedim(0, 1), matrix)
+            window(total, half, (0, 0)).add_(deep_spectrum(bands[:, 0], half, period) * self.filter_zyx)
             for side, lens in zip(self.flat.side_bands, self.side_filters, strict=True):
                 if side.orientation == a:
-                    moved = separate(joined, matrix[side.band : side.band + 1])[:, 0] * side.rows[:, None] * side.columns
+                    moved = bands[:, side.band] * side.rows[:, None] * side.columns
                     # twice the real part of the volume stands for the band and its conjugate
                     window(total, half, side.samples_yx).add_(2 * deep_spectrum(moved, half, period) * lens)
         total = along_axis(total.mul_(self.final_zyx))[: self.planes]
