@@ -1,9 +1,10 @@
-"""The checkpoint that the authors of the published V-Net released, as their program writes it: weights read, nothing run."""
+"""Checkpoints of the published V-Net and L-Net, as their authors' programs write them: weights read, nothing run."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from napari_volumetric_smlm.errors import ModelError
 from napari_volumetric_smlm.io.examples import load_example
 from napari_volumetric_smlm.io.models import read_model_weights
 from napari_volumetric_smlm.recipes import finish
-from napari_volumetric_smlm.recipes.released_weights import read_released_vnet
+from napari_volumetric_smlm.recipes.released_weights import read_released
 from napari_volumetric_smlm.recipes.split_views import cut_instrument
 from napari_volumetric_smlm.recipes.trained import load_network
 from napari_volumetric_smlm.recipes.volume import make_volume
@@ -148,6 +149,65 @@ def test_a_volume_comes_out_of_frames_whose_instrument_has_its_depths(model):
         finish(make_volume(stack, cut_instrument(light_field_instrument(array, shipped)), VolumePlan(model=str(model), device="cpu")))
 
 
+FEATS = [1, 16, 32, 64, 128]
+
+
+class Pair(nn.Module):
+    """Two convolutions with their norms, under the names of the released L-Net."""
+
+    def __init__(self, channels, width):
+        super().__init__()
+        self.conv1 = nn.Sequential(nn.Conv3d(channels, width, 3, padding=1, bias=False), nn.BatchNorm3d(width))
+        self.conv2 = nn.Sequential(nn.Conv3d(width, width, 3, padding=1, bias=False), nn.BatchNorm3d(width))
+
+    def forward(self, x):
+        return torch.relu(self.conv2(torch.relu(self.conv1(x))))
+
+
+class Fine(nn.Module):
+    """The released L-Net; its last level comes first on the way up."""
+
+    def __init__(self):
+        super().__init__()
+        lower = range(1, len(FEATS) - 1)
+        self.encoder = nn.ModuleList(Pair(a, b) for a, b in pairwise(FEATS))
+        self.upconv = nn.ModuleList(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv3d(FEATS[k + 1], FEATS[k], 1)) for k in lower)
+        self.decoder = nn.ModuleList(Pair(FEATS[k + 1], FEATS[k]) for k in lower)
+        self.outconv = nn.Sequential(nn.Conv3d(FEATS[1], 1, 1), nn.ReLU())
+
+    def forward(self, x):
+        kept = [self.encoder[0](x)]
+        for encoder in self.encoder[1:]:
+            kept.append(encoder(max_pool3d(kept[-1], 2)))
+        x = kept.pop()
+        for k in range(len(self.decoder) - 1, -1, -1):
+            x = self.decoder[k](torch.cat([kept[k], self.upconv[k](x)], 1))
+        return self.outconv(x)
+
+
+def test_a_released_lnet_answers_as_it_did(tmp_path):
+    torch.manual_seed(6)
+    fine = Fine()
+    for layer in fine.modules():
+        if isinstance(layer, nn.BatchNorm3d):
+            layer.running_mean.normal_(0, 0.2)
+            layer.running_var.uniform_(0.5, 1.5)
+    nn.init.uniform_(fine.outconv[0].weight, 0.1, 0.3)
+    fine.eval()
+    flags = {"dim": 3, "use_cbam": False, "use_res": False}
+    torch.save({"epoch": 340, "model": fine.state_dict(), "feats": FEATS, "scaler": {"scale": 1.0}, **flags}, tmp_path / "340.ckpt")
+    assert main(["convert", str(tmp_path / "340.ckpt"), "--output", str(tmp_path / "lnet.safetensors")]) == 0
+    network, card = load_network(str(tmp_path / "lnet.safetensors"), None)
+    assert (card.kind, card.architecture["scale_zyx"]) == ("lnet4", [4, 4, 4])
+    volume = torch.rand((1, 2, 4, 6), generator=torch.Generator().manual_seed(1))
+    repeated = volume.repeat_interleave(4, 1).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    with torch.no_grad():
+        expected = fine(repeated[:, None])[:, 0]
+        found = network.eval()(volume)
+    assert float(expected.std()) > 1e-3
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 class Hostile:
     """Makes a folder when it is unpickled."""
 
@@ -161,27 +221,27 @@ class Hostile:
 def test_a_checkpoint_that_would_run_something_is_refused_by_name_and_runs_nothing(published, tmp_path):
     path = save(tmp_path / "model_hostile", published, args=Hostile(tmp_path / "made"))
     with pytest.raises(ModelError, match=r"holds an object of the kind \w+\.mkdir; it was not opened"):
-        read_released_vnet(path)
+        read_released(path)
     assert not (tmp_path / "made").exists()
 
 
 def test_other_checkpoints_are_told_apart(published, tmp_path, capsys):
     torch.save({"model": {}, "feats": [1, 16, 32], "epoch": 340}, tmp_path / "340.ckpt")
     assert main(["convert", str(tmp_path / "340.ckpt"), "--output", str(tmp_path / "l.safetensors")]) == 2
-    assert "a checkpoint of the published L-Net (channels [1, 16, 32])" in capsys.readouterr().err
+    assert "an L-Net with the channels [1, 16, 32]; the published ones have [1, 16, 32, 64, 128] or" in capsys.readouterr().err
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other")
-    with pytest.raises(ModelError, match="found weights; the published V-Net's checkpoint with model_state_dict and statistics"):
-        read_released_vnet(tmp_path / "other")
+    with pytest.raises(ModelError, match="found weights; a checkpoint of the published V-Net with model_state_dict and statistics"):
+        read_released(tmp_path / "other")
     state = published.state_dict() | {"decoder.weight": torch.zeros(2)}
     save(tmp_path / "more", published, model_state_dict=state)
     with pytest.raises(ModelError, match=r"'decoder\.weight' belong to no layer"):
-        read_released_vnet(tmp_path / "more")
+        read_released(tmp_path / "more")
     save(tmp_path / "less", published, model_state_dict={k: v for k, v in published.state_dict().items() if "up_path.1" not in k})
     with pytest.raises(ModelError, match="Missing key"):
-        read_released_vnet(tmp_path / "less")
+        read_released(tmp_path / "less")
     (tmp_path / "cut").write_bytes(save(tmp_path / "whole", published).read_bytes()[:3000])
     with pytest.raises(ModelError, match="damaged"):
-        read_released_vnet(tmp_path / "cut")
+        read_released(tmp_path / "cut")
     assert not list(tmp_path.glob("*.safetensors"))
 
 

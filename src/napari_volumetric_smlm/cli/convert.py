@@ -13,7 +13,7 @@ NAME = "convert"
 SUMMARY = "Write a table of molecules in another format, or a released checkpoint as a model."
 DETAILS = (
     "Formats: " + ", ".join(FORMATS) + ". Pixel origin, first frame and units are translated. With an --output that ends in "
-    ".safetensors, the input is a PyTorch checkpoint of the published V-Net; weights and numbers alone are read from it."
+    ".safetensors, the input is a PyTorch checkpoint of the published V-Net or L-Net; weights and numbers alone are read from it."
 )
 MODEL = ".safetensors"
 
@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> None:
     """Read and write."""
     check_output(args.output, [args.table])
     if args.output.suffix.lower() == MODEL:
-        from ..recipes.released_weights import read_released_vnet
+        from ..recipes.released_weights import read_released
 
-        weights, card = read_released_vnet(args.table)
+        weights, card = read_released(args.table)
         written_to = write_model_weights(weights, card.model_dump(mode="json"), args.output)
         units = card.units
         print(

@@ -2,7 +2,7 @@
 
 The finer grid is made by repeating voxels before the network. Mended: brightness is divided by each patch's highest voxel instead of a mean
 over the first frames, patches without a peak are skipped, and what comes out is a list of places between voxels instead of a sum of images
-that are cut to 16 bits. Written anew; weights of the authors do not fit by name.
+that are cut to 16 bits. Written anew; `released_lnet` brings the authors' weights over.
 """
 
 from __future__ import annotations
