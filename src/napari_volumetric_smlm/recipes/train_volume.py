@@ -70,7 +70,7 @@ class VolumeFamily:
             return
         shift = parallax_px(view_kernels(instrument, grid, WINDOW_PX))
         # rounded, so that a card made on another machine is the same
-        self.architecture = {"parallax_px": [[[round(s, 3) for s in at] for at in view] for view in shift.tolist()],
+        self.architecture = {"parallax_px": [[[round(s, 3) + 0.0 for s in at] for at in view] for view in shift.tolist()],
                              "width": preset.width, "dilations": list(preset.dilations), "coarse_planes": coarse_planes(grid.planes)}  # fmt: skip
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:

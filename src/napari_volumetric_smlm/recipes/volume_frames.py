@@ -28,7 +28,10 @@ from .training_frames import HELD_OUT_FROM
 DEPTH_STEP_NM = 125.0
 # light of a point outside this window is left out of the training's views: 2 to 3 % of it
 WINDOW_PX = 61
-KINDS = ("microtubules", "pits", "mitochondria", "beads", "molecules", "pits+microtubules", "mitochondria+beads")
+KINDS = (
+    *("microtubules", "pits", "mitochondria", "beads", "molecules", "pits+microtubules", "mitochondria+beads"),
+    *("beads+microtubules", "mitochondria+pits", "pits+beads", "mitochondria+pits+beads"),
+)
 THIN_NM = 600.0  # thinnest layer that holds structures
 UNSURE = 1.2  # a frame's unit may be wrong by this factor: a crop is not the whole frame
 

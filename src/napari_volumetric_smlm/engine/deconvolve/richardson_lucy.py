@@ -84,6 +84,14 @@ class Deconvolution:
         """Number of tiles."""
         return len(self._corners)
 
+    def begin_with(self, volume_zyx: Tensor) -> None:
+        """Start from a volume on the views' pixels instead of an even one; beyond the field it goes on as at the rim."""
+        m = self._imaging.margin
+        rest = (m, self._given.shape[2] - m - volume_zyx.shape[2], m, self._given.shape[1] - m - volume_zyx.shape[1])
+        # what is zero stays zero
+        least = LEAST_SEEN * float(volume_zyx.mean())
+        self._volume = self._begin = pad(volume_zyx[None], rest, mode="replicate")[0].clamp(min=least)
+
     def expected(self) -> Tensor:
         """Views (v, y, x) of the volume, with background."""
         views = torch.zeros_like(self._views)
@@ -107,9 +115,9 @@ class Deconvolution:
     def _extrapolated(self, before: Tensor) -> Tensor:
         """The volume, moved on along its last step."""
         change, last = self._volume - self._begin, self._change
-        agree = float((change * last).sum() / (last**2).sum().clamp(min=1e-20))
+        agree = float(torch.dot(change.flatten(), last.flatten()) / torch.dot(last.flatten(), last.flatten()).clamp(min=1e-20))
         self._change = change
-        return (self._volume + min(max(agree, 0.0), FARTHEST) * (self._volume - before)).clamp(min=0)
+        return (self._volume - before).mul_(min(max(agree, 0.0), FARTHEST)).add_(self._volume).clamp_(min=0)
 
     def _above(self, views_vyx: Tensor, corner: tuple[int, int]) -> Tensor:
         height, width = self._imaging.shape_yx

@@ -98,9 +98,9 @@ class CompactVNet(nn.Module):
         first = torch.relu(self.enter(torch.cat([mean, least, spread, coarse, pixel_unshuffle(views, 2), noise], 1)))
         last = self.leave(torch.cat([self.blocks(first), first], 1))
         about = self._between @ interpolate(coarse, scale_factor=2, mode="bilinear").flatten(2)
-        volume = pixel_shuffle(last, 2) + about.view(len(views), self.planes, *views.shape[-2:])
+        volume = pixel_shuffle(last, 2).add_(about.view(len(views), self.planes, *views.shape[-2:]))[..., :height, :width]
         # in training what is too low must go on to learn
-        return volume[..., :height, :width] if self.training else volume[..., :height, :width].clamp(min=0)
+        return volume if self.training else volume.clamp_(min=0)
 
     def _sweep(self, views_tvyx: Tensor) -> Tensor:
         """Views at half resolution, shifted back by their parallax for every depth: (T, v, z, y / 2, x / 2)."""
