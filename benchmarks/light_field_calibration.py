@@ -49,7 +49,7 @@ from napari_volumetric_smlm.recipes.reconstruct import reconstruct
 FRAME, FIELD, TURN_RAD, DEPTH_NM = 640, 110, 0.006, 1500.0
 BEADS_PX = ((-32.0, -30.2), (-28.4, 30.6), (31.3, -27.1), (29.7, 31.8))
 TERMS = (5, 6, 7, 8, 9, 10, 11)
-PHOTONS, BACKGROUND, MOLECULES_A_FRAME, FRAMES = 5000.0, 10.0, 4, 30
+PHOTONS, BACKGROUND, MOLECULES_A_FRAME, FRAMES = 5000.0, 10.0, 4, 15
 MOST_PX, LEAST_CORRELATION, MOST_RATIO = 0.05, 0.97, 1.15
 
 
@@ -130,7 +130,7 @@ def movie(true: Instrument, seed: int) -> tuple[RawStack, Localizations]:
 def errors_nm(stack: RawStack, truth: Localizations, instrument: Instrument, true: Instrument) -> dict[str, float]:
     """Root mean square errors of found molecules, without a common shift; share of the molecules that were found."""
     top, left = (np.array(true.microlenses.sensor_centres_yx_px[0]) - 30).astype(int).tolist()
-    plan = ReconstructPlan(device="cpu", region_yx_px=(top, left, top + 60, left + 60))
+    plan = ReconstructPlan(device="cpu", processes=1, region_yx_px=(top, left, top + 60, left + 60))
     found = finish(reconstruct(stack, instrument, plan)).localizations
     scores = evaluate(truth, found, EvaluatePlan(gate="cylinder", gate_lateral_nm=400, gate_axial_nm=700, remove_offset=True))
     z, y, x = scores.rmse_zyx_nm
@@ -152,6 +152,7 @@ def measure(
         error = misplaced_px(instrument, true)
         at_focus = np.hypot(*error[:, error.shape[1] // 2].T)
         row[which] = {"focus_px": float(at_focus.max()), "rms_px": float(np.sqrt((error**2).sum(-1).mean()))}
+    print(f"{name}: calibrated in {seconds:.0f} s, {row['calibrated']}", flush=True)
     for which, instrument in (("nominal", nominal), ("calibrated", result.instrument), ("true", true)):
         row.setdefault(which, {}).update(errors_nm(frames, truth, instrument, true))
     ratios = [row["calibrated"][axis] / row["true"][axis] for axis in ("z_nm", "y_nm", "x_nm")]
@@ -179,7 +180,7 @@ def show(row: dict[str, Any]) -> None:
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, default=Path("benchmark-output/light_field_calibration.json"))
     args = parser.parse_args()

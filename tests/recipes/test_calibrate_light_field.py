@@ -10,7 +10,7 @@ from napari_volumetric_smlm.domain.microlenses import MicrolensArray
 from napari_volumetric_smlm.domain.plans import CalibrationPlan, ReconstructPlan
 from napari_volumetric_smlm.engine.optics.parallax import image_shifts
 from napari_volumetric_smlm.engine.optics.views import light_field_instrument
-from napari_volumetric_smlm.errors import CalibrationError
+from napari_volumetric_smlm.errors import CalibrationError, PlanError, StackError
 from napari_volumetric_smlm.io.examples import load_example
 from napari_volumetric_smlm.io.instruments import load_instrument, save_instrument
 from napari_volumetric_smlm.recipes import finish, fit_together
@@ -125,6 +125,14 @@ def test_a_calibrated_array_locates_molecules_better_than_the_nominal_one(calibr
 def test_views_that_move_otherwise_than_the_array_says_are_refused(stack, nominal, step, words):
     with pytest.raises(CalibrationError, match=words):
         finish(calibrate([stack], nominal, PLAN.model_copy(update={"z_step_nm": step})))
+
+
+def test_scans_and_plans_that_do_not_fit_the_array_are_refused(stack, nominal, toy_instrument):
+    cropped = stack.model_copy(update={"counts_tyx": (stack.counts_tyx[0][:, :256, :256],)})
+    with pytest.raises(StackError, match="the frames have 256 x 256 pixels, the microlens array expects raw frames of 300 x 320"):
+        finish(calibrate([cropped], nominal, PLAN))
+    with pytest.raises(PlanError, match="fit_pupil is off, but 'toy' has no views of microlenses"):
+        finish(calibrate([stack], toy_instrument, PLAN.model_copy(update={"fit_pupil": False})))
 
 
 def test_images_move_to_where_the_beads_show_them_and_the_pupils_stay(nominal, bead_scan):
