@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, avg_pool3d
 
 from ..domain.instrument import Instrument
 from ..domain.plans import Device
 from ..domain.volume_plans import VolumePlan
 from ..engine.deconvolve.ground import dark_level
 from ..engine.deconvolve.richardson_lucy import Deconvolution, as_wide_field
-from ..engine.localize.gaussians import fit_peaks, peak_limit
+from ..engine.localize.gaussians import REACH_ZYX, fit_peaks, peak_limit
 from ..engine.localize.scene import Patches
 from ..engine.localize.search import Candidates
 from ..engine.networks.published_lnet import PublishedLNet, molecules_of
@@ -90,10 +92,9 @@ class VolumeLocalizer:
                 found = fit_peaks(state.volume_zyx[None])
                 index, height, photons = found.index_n3, found.height_n, found.light_n
             else:
-                wide = self._wide.to(views.device)
-                volume = as_wide_field(state.volume_zyx, wide).clamp(min=0)
+                volume = as_wide_field(state.volume_zyx, self._wide.to(views.device)).clamp(min=0)
                 index, height = molecules_of(self.network, volume, float(peak_limit(volume[None])))
-                photons = height / wide.max()
+                photons = _light_around(state.volume_zyx, index)
         step = views.new_tensor([self.grid.step_nm, self.grid.pixel_nm, self.grid.pixel_nm])
         place = index * step
         place[:, 0] += self.grid.first_nm
@@ -109,3 +110,10 @@ class VolumeLocalizer:
             placed = self.instrument.model_copy(update={"views": tuple(views)})
             self._placed[shift_v2] = placed, view_kernels(placed, self.grid, WINDOW_PX)
         return self._placed[shift_v2]
+
+
+def _light_around(volume_zyx: Tensor, index_n3: Tensor) -> Tensor:
+    """Sum of a volume within the reach of a molecule around places (n, 3)."""
+    sides = [2 * reach + 1 for reach in REACH_ZYX]
+    z, y, x = index_n3.round().long().clamp(min=0).minimum(torch.tensor(volume_zyx.shape, device=index_n3.device) - 1).unbind(1)
+    return avg_pool3d(volume_zyx[None], sides, 1, REACH_ZYX)[0, z, y, x] * math.prod(sides)
