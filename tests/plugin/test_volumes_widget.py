@@ -32,6 +32,11 @@ def made_by(plan):
     return Volume(values_zyx=values, voxel_zyx_nm=VOXEL, origin_zyx_nm=(-2000.0, 0.0, 0.0), quantity="photons")
 
 
+def no_parallax(instrument, chosen):
+    yield Progress(stage="Computing the parallax")
+    return np.zeros((len(instrument.views), 2, 2))
+
+
 def frame_of(layer):
     return round(float(layer.data[2, 0, 0])) - 1
 
@@ -88,7 +93,7 @@ class FakeViewer:
 
 @pytest.fixture
 def volumes(monkeypatch):
-    from napari_volumetric_smlm.plugin import volume_jobs, workers
+    from napari_volumetric_smlm.plugin import projection, volume_jobs, workers
 
     fake = FakeVolumes()
     module = types.ModuleType("napari_volumetric_smlm.recipes.volume_series")
@@ -96,6 +101,7 @@ def volumes(monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(workers, "TICK_SECONDS", 0.0)
     monkeypatch.setattr(volume_jobs, "prepare_engine", lambda chosen: None)
+    monkeypatch.setattr(projection, "shifts_job", no_parallax)
     # where the first view lies is tested with the real recipe
     monkeypatch.setattr(volume_jobs, "cut", lambda stack, instrument: (stack, instrument, (0.0, 0.0)))
     return fake
@@ -121,7 +127,7 @@ def widget(viewer, volumes, recipes, qtbot):
     opened.leave()
     from superqt.utils._qthreading import WorkerBase
 
-    qtbot.wait_until(lambda: not WorkerBase._worker_set, timeout=5000)
+    qtbot.wait_until(lambda: not WorkerBase._worker_set, timeout=30000)
 
 
 def shown(widget, role=FRAME_VOLUME):

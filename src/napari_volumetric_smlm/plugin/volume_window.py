@@ -83,7 +83,7 @@ class VolumeWindow(QObject):
         self.make = make
         self.bar: FrameBar | None = None
         self._viewer: Any = None
-        self._first = True
+        self._widest = -1
 
     @property
     def viewer(self) -> Any:
@@ -94,7 +94,9 @@ class VolumeWindow(QObject):
         """Open the window, or bring its slider to a frame."""
         if self.viewer is None:
             self._viewer = (self.make or new_viewer)()
-            self._first = True
+            # light that adds up shows on black alone, whatever the theme is
+            self._viewer.canvas.background_color_override = "black"
+            self._widest = -1
             bar = FrameBar()
             self._viewer.window.add_dock_widget(bar, area="bottom", name="Frame")
             bar.moved.connect(self.frame_asked)
@@ -121,8 +123,9 @@ class VolumeWindow(QObject):
             there.scale, there.translate = grid["scale"], grid["translate"]
         else:
             self._add_volume(volume, slot, panel, there)
-        if self._first:
-            self._first = False
+        if panel > self._widest:
+            # the camera stays where the user puts it, until there is something beside what it sees
+            self._widest = panel
             self._look_from_the_side()
 
     def keep_only(self, slots: list[Slot]) -> None:

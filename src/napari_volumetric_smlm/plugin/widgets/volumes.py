@@ -20,7 +20,7 @@ from ..live_volumes import LiveVolumes
 from ..samples import example_instruments
 from ..session import CAME_ALONG, session_of, unwrapped
 from ..settings import preferences
-from ..volume_jobs import NETWORK, VolumeQuestion, all_volumes_job
+from ..volume_jobs import DECONVOLUTION, NETWORK, VolumeQuestion, all_volumes_job
 from ..volume_model import VolumeModel
 from ..workers import Job, Outcome
 from .calls_bar import CallsBar
@@ -220,6 +220,9 @@ class VolumesWidget(JobWidget):
             self.legend.show_depths(instrument.depth_range_nm, instrument.z_reference)
         self.found.forget()
         self.choice.adapt()
+        if self.choice.model is None and not self._no_instrument() and self.forms.inspection.editors["method"].currentText() == NETWORK:
+            # one click is to be left: deconvolution needs no model
+            self.forms.inspection.set_value("method", DECONVOLUTION)
         self.live.follow(layers)
         self._on_form()
 
