@@ -71,7 +71,7 @@ def test_a_circle_sits_on_its_spot_on_the_screen(viewer, place):
     assert 0.5 * camera_pixel > 0.08 * camera_pixel + 1
 
 
-@pytest.fixture(params=["Reconstruct", "Train", "Instrument and calibration", "Structured illumination"])
+@pytest.fixture(params=["Reconstruct", "Train", "Instrument and calibration", "Structured illumination", "Volumes"])
 def opened(request, viewer, movie, recipes):
     from napari_volumetric_smlm.plugin.actions import open_widget
 
