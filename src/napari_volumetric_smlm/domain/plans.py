@@ -164,7 +164,8 @@ class TrainPlan(Noun):
     architecture: Literal["lean", "deepstorm3d", "autods3d", "vnet", "vnet_paper", "lnet4", "lnet8"] = Field(
         "lean",
         description="Ours (lean), or a published network with its own targets and losses, many times slower: DeepSTORM3D, AutoDS3D; "
-        "vnet makes volumes from light-field views; vnet_paper does as published, with a hundred times the work; lnet4 and lnet8 (published) find molecules in volumes.",
+        "vnet makes volumes from light-field views; vnet_paper does as published, with a hundred times the work; "
+        "lnet4 and lnet8 (published) find molecules in volumes.",
     )
     upsampling: PositiveInt | None = Field(
         None, description="Voxels per camera pixel along rows and columns: 1, 2 or 4 for autods3d; empty = as published (4; autods3d: 1)."
