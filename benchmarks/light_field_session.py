@@ -64,6 +64,7 @@ def session(size: int, model: str | None) -> dict[str, Any]:
         widget.choice.choose_model(Path(model))
     figures: dict[str, Any] = {"load": os.getloadavg()[0]} | first_look(viewer, widget, began)
     show_movie(viewer, size)
+    widget.forms.inspection.set_value("method", "V-Net")
     wait(lambda: widget.live.frame == 0, 5.0)
     wait(lambda: made(widget, 0), 60.0)
     figures["steps"] = {"V-Net": steps(viewer, widget, clock)}

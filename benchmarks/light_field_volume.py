@@ -42,7 +42,7 @@ from napari_volumetric_smlm.engine.simulate.phantoms import MICROTUBULE_NM, Phan
 from napari_volumetric_smlm.engine.simulate.planes import DepthGrid, view_kernels, wide_field_kernels
 from napari_volumetric_smlm.engine.simulate.structures import Box
 from napari_volumetric_smlm.engine.simulate.volumes import WIDE_FIELD_REACH_NM, WIDE_FIELD_WINDOW_PX, VolumeScene
-from napari_volumetric_smlm.io.examples import load_example
+from napari_volumetric_smlm.io.examples import example_models, load_example
 from napari_volumetric_smlm.io.instruments import load_instrument
 from napari_volumetric_smlm.io.results import write_png
 from napari_volumetric_smlm.io.stacks import open_stack
@@ -52,7 +52,6 @@ from napari_volumetric_smlm.recipes.split_views import cut_instrument
 from napari_volumetric_smlm.recipes.trained import load_network
 from napari_volumetric_smlm.recipes.volume import volume_of_views
 
-HERE = Path(__file__).resolve().parent
 FIELD, RIM, WINDOW, ITERATIONS = 256, 8, 81, 50
 FASTER = 25
 BACKGROUND = 10.0
@@ -184,7 +183,7 @@ def show(row: dict[str, Any]) -> None:
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", type=Path, default=HERE / "models" / "light_field_volume.safetensors")
+    parser.add_argument("--model", type=Path, default=example_models()["light_field_3"])
     parser.add_argument("--data", type=Path, help="folder with instrument.json, frames*.tif and truth.tif")
     parser.add_argument("--phantoms", nargs="+", default=list(PHANTOMS))
     parser.add_argument("--photons", type=float, nargs="+", default=[2000, 10_000], help="per square micrometre, before the sensor")

@@ -11,6 +11,7 @@ from ..domain.images import Volume
 from ..domain.molecules import Localizations
 from ..domain.volume_plans import InspectionPlan
 from ..errors import SmlmError
+from .drawn_canvas import keep_canvas
 from .own_layers import OwnLayers
 from .preview import Preview
 from .session import Session
@@ -61,6 +62,7 @@ class LiveVolumes(OwnLayers):
         self._plan = InspectionPlan()
         self._listening = True
         session.viewer.dims.events.current_step.connect(self._on_step)
+        self._leave_canvas = keep_canvas(session.viewer)
         self.preview.job.ticked.connect(self._on_tick)
         self.preview.arrived.connect(lambda context, value: self._tell())
         self.preview.failed.connect(self._on_failed)
@@ -78,6 +80,7 @@ class LiveVolumes(OwnLayers):
         self.window.close()
         if self._listening and self.session.viewer is not None:
             self.session.viewer.dims.events.current_step.disconnect(self._on_step)
+            self._leave_canvas()
         self._listening = False
 
     def follow(self, frames: list[Any]) -> None:

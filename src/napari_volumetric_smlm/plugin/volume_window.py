@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QWidget
 
 from ..domain.images import Volume
 from ..engine.assemble.colors import depth_color
+from .drawn_canvas import keep_canvas
 from .layers import fill_points, noun_of, role_of
 from .volume_layers import (
     FRAME_MOLECULES,
@@ -94,6 +95,7 @@ class VolumeWindow(QObject):
         """Open the window, or bring its slider to a frame."""
         if self.viewer is None:
             self._viewer = (self.make or new_viewer)()
+            keep_canvas(self._viewer)
             # light that adds up shows on black alone, whatever the theme is
             self._viewer.canvas.background_color_override = "black"
             self._widest = -1

@@ -31,6 +31,8 @@ WINDOW_PX = 61
 KINDS = (
     *("microtubules", "pits", "mitochondria", "beads", "molecules", "pits+microtubules", "mitochondria+beads"),
     *("beads+microtubules", "mitochondria+pits", "pits+beads", "mitochondria+pits+beads"),
+    # dense ones: what looks like detail is noise there more often
+    *("microtubules+microtubules", "pits+pits+microtubules", "beads+beads+pits", "beads+microtubules+microtubules"),
 )
 THIN_NM = 600.0  # thinnest layer that holds structures
 UNSURE = 1.2  # a frame's unit may be wrong by this factor: a crop is not the whole frame
