@@ -7,7 +7,8 @@ The intervals of the Jaccard index and of RMSE over the peer's are bootstraps ov
 one after the other; seconds a frame is the median over batches.
 
 "search" is localization without training, "network" the same fit begun with what our network of the setting finds (`--models`, where
-it is there; made by `train_models.py`) and a short search, "thorough" the same with the whole search, "pursuit" DeepSTORM3D's comparator: molecules fitted and subtracted one by one. No bar is on it.
+it is there; made by `train_models.py`) and a short search, "thorough" the same with the whole search, "pursuit" DeepSTORM3D's comparator:
+molecules fitted and subtracted one by one. No bar is on it.
 
 The frames were drawn on a pupil grid that is not quite the written one; `instruments_of_peers` says how it is represented.
 `--written-model` leaves that out.

@@ -1,11 +1,12 @@
 """A live cell seen by two cameras through two masks: registered by its own molecules, both views fitted jointly, a film to look at.
 
-    python benchmarks/real_two_view.py [--data DIR] [--frames N] [--every K] [--output DIR] [--json FILE]
+    python benchmarks/real_two_view.py [--data DIR] [--frames N] [--every K] [--registration FILE] [--output DIR] [--json FILE]
 
 DIR holds live_view1.tif, live_view2.tif and live_masks/masks_learned_tracking_vipr.mat (../shared/data/engineered_psf/
 telomeres_psf_pairs). Which mask belongs to which camera is not known, so the first frame of each camera is fitted with both, and the
 pairing with the smaller residuals is taken. Molecules found in both cameras then give the affine between them and the share of the
-light, and --frames frames (every K-th) are fitted in both views jointly. film.gif shows both cameras with what was found as circles
+light (registration.json, which --registration reads again), and --frames frames (every K-th) are fitted in both views jointly.
+Everything is written after every frame, so a run may be stopped. film.gif shows both cameras with what was found as circles
 coloured by depth, side by side with the model. There is no truth: told are the molecules of each frame, how many are found again within
 400 nm in the next one, how far they moved, and the residual variance (1 = nothing but noise) of each view.
 """
@@ -17,6 +18,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,6 +127,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--registration", type=Path, help="registration.json of an earlier run")
     parser.add_argument("--output", type=Path, default=Path("benchmark-output/real_two_view"))
     parser.add_argument("--json", type=Path, default=Path("benchmark-output/real_two_view.json"))
     chosen = parser.parse_args()
@@ -138,12 +141,11 @@ def main() -> int:
     chosen.output.mkdir(parents=True, exist_ok=True)
     masks = [load_phase_mask(masks_file, 24.0, 150.0, f"mask{k}") for k in (1, 2)]
     stacks = [open_stack(path, kind="frames") for path in files]
-    alone = {(v, k): finish(explain_frame(stacks[v], one_view(masks[k]), PLAN, 0)) for v in (0, 1) for k in (0, 1)}
-    misfit = {order: sum(residual_variance(alone[v, k])[0] for v, k in enumerate(order)) for order in ((0, 1), (1, 0))}
-    order = min(misfit, key=misfit.__getitem__)
-    affine, share, pairs = register(*(alone[v, k].localizations for v, k in enumerate(order)))
-    print(f"camera 1 has mask {order[0] + 1}: residual variances sum to {misfit[order]:.2f}, the other way {max(misfit.values()):.2f}")
-    print(f"{pairs} molecules in both cameras; affine (nm) {np.round(affine, 4).tolist()}, light of camera 2 over camera 1: {share:.2f}")
+    about = json.loads(chosen.registration.read_text()) if chosen.registration else register_cameras(stacks, masks)
+    (chosen.output / "registration.json").write_text(json.dumps(about, indent=1))
+    order, affine, share = about["order"], np.array(about["affine_nm"]), about["share"]
+    print(f"camera 1 has mask {order[0] + 1}; {about['pairs']} molecules in both cameras; light of camera 2 over camera 1: {share:.2f}")
+    print(f"affine (nm) {np.round(affine, 4).tolist()}, residual variances by pairing: {about['misfit']}", flush=True)
     first = one_view(masks[order[0]])
     rows = tuple(tuple(float(c) for c in row) for row in affine)
     second = View(name="camera 2", camera=1, mask=masks[order[1]], blur_nm=110.0, affine_yx=rows, photon_fraction=share)
@@ -164,14 +166,22 @@ def main() -> int:
                        "residual_variance": residual_variance(explained), "seconds": time.perf_counter() - started})  # fmt: skip
         variances = " ".join(f"{value:8.2f}" for value in record[-1]["residual_variance"])
         print(f"{t:5d} {len(table):9d} {kept[0]:6d} {kept[1]:9.0f} {variances} {record[-1]['seconds']:8.1f}", flush=True)
-    write_table(Localizations.joined(tables), chosen.output / "molecules.csv")
-    pictures[0].save(chosen.output / "film.gif", save_all=True, append_images=pictures[1:], duration=200, loop=0)
-    pictures[0].save(chosen.output / "first.png")
-    pictures[-1].save(chosen.output / "last.png")
-    about = {"pairs": pairs, "affine_nm": affine.tolist(), "share": share, "misfit": {str(k): v for k, v in misfit.items()}}
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps({"registration": about, "frames": record, "threads": chosen.threads}, indent=1))
+        write_table(Localizations.joined(tables), chosen.output / "molecules.csv")
+        pictures[0].save(chosen.output / "film.gif", save_all=True, append_images=pictures[1:], duration=200, loop=0)
+        pictures[-1].save(chosen.output / f"frame_{t:03d}.png")
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        chosen.json.write_text(json.dumps({"registration": about, "frames": record, "threads": chosen.threads}, indent=1))
     return 0
+
+
+def register_cameras(stacks: list[RawStack], masks: list[PhaseMask]) -> dict[str, Any]:
+    """Which mask belongs to which camera, and how the cameras see each other, from their first frames."""
+    alone = {(v, k): finish(explain_frame(stacks[v], one_view(masks[k]), PLAN, 0)) for v in (0, 1) for k in (0, 1)}
+    misfit = {order: sum(residual_variance(alone[v, k])[0] for v, k in enumerate(order)) for order in ((0, 1), (1, 0))}
+    order = min(misfit, key=misfit.__getitem__)
+    affine, share, pairs = register(*(alone[v, k].localizations for v, k in enumerate(order)))
+    sums = {f"masks {a + 1}, {b + 1}": value for (a, b), value in misfit.items()}
+    return {"order": order, "affine_nm": affine.tolist(), "share": share, "pairs": pairs, "misfit": sums}
 
 
 if __name__ == "__main__":

@@ -78,8 +78,8 @@ def test_every_stack_suffix_and_table_suffix_has_a_pattern(manifest):
     from napari_volumetric_smlm.io.tables import FORMATS
 
     stacks, tables = (set(reader.filename_patterns) for reader in manifest.contributions.readers)
-    # a .yaml beside a .raw is offered by its .raw
-    assert {f"*{suffix}" for suffix in READERS} - {"*.yaml", "*.yml"} <= stacks
+    # a .yaml beside a .raw is offered by its .raw; a .mat may hold anything and is a table unless a command names it as a stack
+    assert {f"*{suffix}" for suffix in READERS} - {"*.yaml", "*.yml", "*.mat"} <= stacks
     assert {f"*{suffix}" for entry in FORMATS.values() for suffix in entry.suffixes} <= tables
 
 

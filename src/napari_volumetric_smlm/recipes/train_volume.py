@@ -69,9 +69,13 @@ class VolumeFamily:
             self.architecture = {"views": len(instrument.views), "planes": grid.planes, "levels": PAPER_LEVELS}
             return
         shift = parallax_px(view_kernels(instrument, grid, WINDOW_PX))
-        # rounded, so that a card made on another machine is the same
-        self.architecture = {"parallax_px": [[[round(s, 3) + 0.0 for s in at] for at in view] for view in shift.tolist()],
-                             "width": preset.width, "dilations": list(preset.dilations), "coarse_planes": coarse_planes(grid.planes)}  # fmt: skip
+        self.architecture = {
+            # rounded, so that a card made on another machine is the same; and no zero below zero
+            "parallax_px": [[[round(s, 3) + 0.0 for s in at] for at in view] for view in shift.tolist()],
+            "width": preset.width,
+            "dilations": list(preset.dilations),
+            "coarse_planes": coarse_planes(grid.planes),
+        }
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Share of a volume's variance that the network's answer misses, mean over the frames."""

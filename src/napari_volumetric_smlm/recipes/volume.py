@@ -46,11 +46,6 @@ def make_volume(stack: RawStack, instrument: Instrument, plan: VolumePlan) -> Ge
     if not isinstance(network, CompactVNet | PublishedVNet):
         raise ModelError(f"{plan.model} makes no volumes: choose a model that was trained with the architecture vnet")
     views = yield from sum_views(stack, instrument, plan)
-    if len(views.instrument.views) != network.views:
-        raise ModelError(
-            f"{plan.model} was trained for {network.views} views, the instrument {instrument.name!r} has "
-            f"{len(views.instrument.views)}: train a model for this instrument"
-        )
     yield Progress(stage="prepare", message="Computing the parallax of the views")
     values = yield from volume_of_views(network.eval(), views, plan)
     low, high = views.instrument.depth_range_nm
@@ -78,13 +73,17 @@ def volume_of_views(network: CompactVNet | PublishedVNet, views: SummedViews, pl
         optics = _optics(_SameOptics(views.instrument, network.planes))
         network.parallax_vz2 = optics.parallax_vz2.to(device)
         coarse = coarse_volume(seen, background, optics.coarse.to(device), counting)[None]
-        values = above.new_empty((network.planes, *above.shape[-2:]))
         tiles = tiles_of((above.shape[-2], above.shape[-1]), plan.tile_px)
+        values = above.new_empty((network.planes, *above.shape[-2:])) if len(tiles) > 1 else above
         for done, tile in enumerate(tiles, start=1):
             top, left, bottom, right = tile
-            values[:, top:bottom, left:right] = tile_volume(network, above, exposure, coarse, tile)[0]
+            part = tile_volume(network, above, exposure, coarse, tile)[0].mul_(exposure.unit_t)
+            if len(tiles) == 1:
+                values = part
+            else:
+                values[:, top:bottom, left:right] = part
             yield Progress(stage="volume", done=done, total=len(tiles))
-        return values.mul_(exposure.unit_t)
+        return values
 
 
 @dataclass(frozen=True, eq=False)

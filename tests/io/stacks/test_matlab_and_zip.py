@@ -88,6 +88,7 @@ def test_an_archive_of_images_is_a_stack_in_natural_order(archive):
     stack = open_stack(path, kind="light_field")
     assert stack.counts_tyx[0].dtype == np.uint16
     np.testing.assert_array_equal(stack.counts_tyx[0][:], frames)
+    assert sniff_stack(path)
 
 
 def test_an_archive_that_is_none_or_holds_other_things_is_words(archive, tmp_path):
@@ -97,6 +98,8 @@ def test_an_archive_that_is_none_or_holds_other_things_is_words(archive, tmp_pat
         open_stack(tmp_path / "broken.zip")
     with zipfile.ZipFile(tmp_path / "words.zip", "w") as opened:
         opened.writestr("readme.txt", "no frames")
+    assert not sniff_stack(tmp_path / "words.zip")
+    assert not sniff_stack(tmp_path / "broken.zip")
     with pytest.raises(StackError, match=r"no TIFF images in the archive; found readme\.txt"):
         open_stack(tmp_path / "words.zip")
     tifffile.imwrite(tmp_path / "stack.tif", frames, photometric="minisblack")

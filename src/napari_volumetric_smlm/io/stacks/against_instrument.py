@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ...domain.images import RawStack
 from ...domain.instrument import Instrument
@@ -89,6 +88,8 @@ def _part(frame_yx: NDArray[Any], region_yx_px: tuple[int, int, int, int] | None
 
 def _light(counts_yx: NDArray[np.float64]) -> tuple[float, int]:
     """Counts of fine structure that clearly stands out of the noise, and in how many pixels."""
+    from scipy import ndimage  # a third of a second, which opening a stack for the first look must not take
+
     fine = ndimage.uniform_filter(counts_yx, 3) - ndimage.gaussian_filter(counts_yx, WIDE_PX)
     middle = float(np.median(fine))
     sd = 1.4826 * float(np.median(abs(fine - middle)))

@@ -25,7 +25,7 @@ from .raw_yaml import is_raw_pair, open_raw
 from .sequence import find_images, open_sequence
 from .tiff import open_tiff
 from .zarr_arrays import is_zarr, open_zarr
-from .zipped import open_zipped
+from .zipped import holds_images, open_zipped
 
 PathLike = str | os.PathLike[str]
 READERS: dict[str, Callable[[Path], OpenedFile]] = {
@@ -126,8 +126,10 @@ def sniff_stack(path: PathLike | Sequence[PathLike]) -> bool:
             return True
         if reader is open_raw:
             return is_raw_pair(source)
-        if reader in (open_matlab, open_zipped):
-            # such files hold anything; these are opened by name only
+        if reader is open_zipped:
+            return holds_images(source)
+        if reader is open_matlab:
+            # such files hold anything, tables of molecules too; as a stack they are opened by name only
             return False
         return "ND2" in content if reader is open_nd2 else "TIFF" in content
     except Exception:  # a reader hook that raises takes the whole drop down with it

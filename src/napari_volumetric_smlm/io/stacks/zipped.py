@@ -34,6 +34,11 @@ class ZippedImages(FrameArray):
         return image[low:high]
 
 
+def holds_images(path: Path) -> bool:
+    """Tell whether an archive has TIFF images in it, from its directory alone; errors are those of `zipfile`."""
+    return any(_is_image(name) for name in _files_in(path))
+
+
 def open_zipped(path: Path) -> OpenedFile:
     """Open an archive of TIFF images as one stack, in natural order of the names; only the first image is read.
 
@@ -43,12 +48,10 @@ def open_zipped(path: Path) -> OpenedFile:
         If it is no ZIP archive or damaged, or holds no TIFF files, or files of several frames.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            files = [PurePosixPath(info.filename) for info in archive.infolist() if not info.is_dir()]
+        files = _files_in(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise StackError(f"{path}: damaged or no ZIP archive ({error}); copy the file again") from error
-    # macOS adds a hidden file to each
-    images = [name for name in files if name.suffix.lower() in SUFFIXES and not name.name.startswith(".")]
+    images = [name for name in files if _is_image(name)]
     if not images:
         listed = ", ".join(name.name for name in files[:4]) or "nothing"
         raise StackError(f"{path}: no TIFF images in the archive; found {listed}")
@@ -58,6 +61,16 @@ def open_zipped(path: Path) -> OpenedFile:
     opened = OpenedFile([ZippedImages(path, names, read_image(path, names[0]))], [path], f"ZIP archive of {len(names)} TIFF files")
     opened.metadata["file_count"] = len(names)
     return opened
+
+
+def _files_in(path: Path) -> list[PurePosixPath]:
+    with zipfile.ZipFile(path) as archive:
+        return [PurePosixPath(info.filename) for info in archive.infolist() if not info.is_dir()]
+
+
+def _is_image(name: PurePosixPath) -> bool:
+    # macOS adds a hidden file to each
+    return name.suffix.lower() in SUFFIXES and not name.name.startswith(".")
 
 
 def read_image(archive: Path, name: str) -> NDArray[Any]:
