@@ -52,10 +52,10 @@ def test_a_newer_napari_gets_a_window(monkeypatch, found):
 
 
 def test_an_older_napari_gets_words_in_the_dock(qtbot, monkeypatch):
-    from napari_volumetric_smlm.plugin.widgets import job
+    from napari_volumetric_smlm.plugin.widgets import job_widget
     from napari_volumetric_smlm.plugin.widgets.reconstruct import ReconstructWidget
 
-    monkeypatch.setattr(job, "napari_problem", lambda: "napari 0.8.1 is installed; 0.9 or newer is needed")
+    monkeypatch.setattr(job_widget, "napari_problem", lambda: "napari 0.8.1 is installed; 0.9 or newer is needed")
     widget = ReconstructWidget(None)
     qtbot.add_widget(widget)
     from qtpy.QtWidgets import QLabel

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from ...domain.plans import CalibrationPlan
 from ...domain.runs import Calibration
@@ -19,19 +18,19 @@ from ..forms import PlanForm
 from ..jobs import calibrate_job, find_beads_job
 from ..layers import lay_calibration, noun_of
 from ..samples import example_instruments
-from ..session import CAME_ALONG, session_of, unwrapped
+from ..session import CAME_ALONG
 from ..settings import preferences
 from ..workers import Job, Outcome, Tick
 from .calls_bar import CallsBar
 from .figure import ReportWindow
 from .frames import StackBox
 from .importing import Importer
-from .job import JobPanel, JobWidget
-from .log import LogPanel
+from .job import JobPanel
+from .job_widget import JobWidget
 from .optics import OpticsPanel
 from .pickers import InstrumentPicker
 from .presets import PresetBar
-from .sections import NARROWEST_PX, Section, grey_pixmap, scrolling, stacked
+from .sections import NARROWEST_PX, Section, grey_pixmap, stacked
 from .steps import StepsBar
 
 FIRST_FIELDS = ("z_step_nm", "bead_diameter_nm")
@@ -43,11 +42,9 @@ class CalibrateWidget(JobWidget):
     """Beads and a rough instrument in, a calibrated instrument out."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # type: ignore[name-defined]  # noqa: F821
-        super().__init__()
+        super().__init__(viewer)
         if self.problem:
             return
-        self.viewer = unwrapped(viewer)
-        self.session = session_of(viewer)
         self.importer = Importer(self.session, self)
         self.steps = StepsBar(self.session, "Calibrate")
         self.beads = StackBox(self.session, "beads", self.importer.ask)
@@ -101,13 +98,12 @@ class CalibrateWidget(JobWidget):
         self.marks.disconnect_viewer()
 
     def _lay_out(self) -> None:
-        self.setMinimumWidth(NARROWEST_PX)
         row = QWidget()
         inside = QHBoxLayout(row)
         inside.setContentsMargins(0, 0, 0, 0)
         inside.addWidget(self.find_button)
         inside.addWidget(self.bead_words, 1)
-        content = stacked(
+        self.lay(
             self.steps,
             QLabel("Instrument, as far as it is known"),
             self.instrument,
@@ -124,15 +120,12 @@ class CalibrateWidget(JobWidget):
             self.next_button,
             Section("Settings", stacked(self.others, self.presets)),
             Section("Share", self.calls),
-            Section("Log", LogPanel(self.session)),
-            margin=6,
         )
-        content.layout().addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolling(content))
 
     def _connect(self) -> None:
+        self.speak_by(
+            self.panel, (self.instrument, self.importer, self.presets, self.optics, self.calls, self.report), (self.optics, self.calls)
+        )
         self.beads.picked.connect(self._on_source)
         self.link(self.session.instrument_changed, self._on_source)
         self.link(self.session.calibration_changed, self._show_calibration)
@@ -146,12 +139,6 @@ class CalibrateWidget(JobWidget):
         self.panel.ended.connect(self._on_end)
         self.report_button.clicked.connect(self.show_report)
         self.next_button.clicked.connect(lambda: open_widget(self.viewer))
-        for source in (self.instrument, self.importer, self.presets, self.optics, self.calls, self.report):
-            source.failed.connect(self.panel.show_error)
-        self.optics.told.connect(self.panel.say)
-        self.calls.told.connect(self.panel.say)
-        shortcut = QShortcut(QKeySequence("Ctrl+Return"), self)
-        shortcut.activated.connect(self.panel.button.click)
 
     def plan(self) -> CalibrationPlan:
         """Return what both forms and the marked beads say.

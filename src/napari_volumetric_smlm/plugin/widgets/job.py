@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QEvent, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QPlainTextEdit, QProgressBar, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from ...domain.runs import Progress
 from ...errors import SmlmError
-from ...io.napari_version import napari_problem
 from ..report import Log
 from ..workers import Job, Outcome, Recipe, State, Tick
 
@@ -168,46 +167,6 @@ class JobPanel(QWidget):
         if self._dock_bar is not None:
             self._dock_bar.close()
             self._dock_bar = None
-
-
-class JobWidget(QWidget):
-    """Base of our dock widgets: leaves its jobs alone when it is taken out of its dock.
-
-    Closing a dock by its title bar sends no close event; the widget merely loses its parent. Viewer closing ends in the same.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.problem = napari_problem()
-        self._links: list[tuple[Any, Callable[..., Any]]] = []
-        if self.problem:
-            label = QLabel(f"This plugin cannot work here: {self.problem}")
-            label.setWordWrap(True)
-            label.setMargin(12)
-            QVBoxLayout(self).addWidget(label)
-
-    def jobs(self) -> list[JobPanel | Job]:
-        """Return everything that may run."""
-        return []
-
-    def link(self, signal: Any, slot: Callable[..., Any]) -> None:
-        """Connect to something that outlives this widget; `leave` disconnects it."""
-        signal.connect(slot)
-        self._links.append((signal, slot))
-
-    def leave(self) -> None:
-        """Stop the jobs, and listen no longer to session and viewer."""
-        for job in self.jobs():
-            job.close_job() if isinstance(job, JobPanel) else job.abandon()
-        links, self._links = self._links, []
-        for signal, slot in links:
-            signal.disconnect(slot)
-
-    def event(self, event: QEvent) -> bool:
-        """Watch for the loss of the parent."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None and not self.problem:
-            self.leave()
-        return bool(super().event(event))
 
 
 def spell_seconds(seconds: float) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QLabel, QPushButton
 
 from ...domain.plans import ReconstructPlan, RenderPlan
 from ...errors import SmlmError
@@ -18,7 +17,7 @@ from ..layers import PICTURE, noun_of
 from ..overlay import Overlay
 from ..projection import Projection
 from ..samples import example_instruments
-from ..session import CAME_ALONG, session_of, unwrapped
+from ..session import CAME_ALONG
 from ..settings import preferences
 from ..space import show_in_space
 from ..streaming import Stream
@@ -26,15 +25,15 @@ from ..workers import Job, Outcome, Tick
 from ..world import region_of
 from .frames import StackBox
 from .importing import Importer
-from .job import JobPanel, JobWidget
+from .job import JobPanel
+from .job_widget import JobWidget
 from .lenses import LensBox
-from .log import LogPanel
 from .models import ModelPicker
 from .molecules import MoleculeTable
 from .pickers import InstrumentPicker
 from .presets import PresetBar
 from .preview_box import PreviewBox
-from .sections import NARROWEST_PX, Section, scrolling, stacked
+from .sections import Section, stacked
 from .share import SharePanel
 from .steps import StepsBar
 from .views import ViewBar
@@ -48,11 +47,9 @@ class ReconstructWidget(JobWidget):
     """Frames and an instrument in, molecules out."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # type: ignore[name-defined]  # noqa: F821
-        super().__init__()
+        super().__init__(viewer)
         if self.problem:
             return
-        self.viewer = unwrapped(viewer)
-        self.session = session_of(viewer)
         self.overlay = Overlay(self.session)
         self.projection = Projection(self.overlay)
         self.stream = Stream(self.overlay)
@@ -98,8 +95,7 @@ class ReconstructWidget(JobWidget):
         self.overlay.disconnect_viewer()
 
     def _lay_out(self) -> None:
-        self.setMinimumWidth(NARROWEST_PX)
-        content = stacked(
+        self.lay(
             self.steps,
             QLabel("Frames"),
             self.frames,
@@ -116,15 +112,10 @@ class ReconstructWidget(JobWidget):
             Section("Molecules", self.molecules, opened=True),
             Section("Picture", stacked(self.drawing, self.draw_button, self.space_button)),
             Section("Save and share", self.share),
-            Section("Log", LogPanel(self.session)),
-            margin=6,
         )
-        content.layout().addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolling(content))
 
     def _connect(self) -> None:
+        self.speak_by(self.panel, (self.instrument, self.lenses, self.model, self.importer, self.presets, self.share), (self.share,))
         self.frames.picked.connect(self._on_source)
         self.link(self.session.instrument_changed, self._on_source)
         self.link(self.session.table_changed, self._on_table)
@@ -137,9 +128,6 @@ class ReconstructWidget(JobWidget):
         self.stream.counted.connect(lambda count: self.molecules.count.setText(f"{count:,} molecules so far"))
         self.panel.ended.connect(self._on_end)
         self.finisher.ended.connect(self._on_finished)
-        for source in (self.instrument, self.lenses, self.model, self.importer, self.presets, self.share):
-            source.failed.connect(self.panel.show_error)
-        self.share.told.connect(self.panel.say)
         self.region_button.clicked.connect(self.take_region)
         self.draw_button.clicked.connect(self.draw)
         self.space_button.clicked.connect(self.show_space)
@@ -149,8 +137,6 @@ class ReconstructWidget(JobWidget):
         self.molecules.jumped.connect(self.overlay.jump)
         self.molecules.scope_changed.connect(self._show_rows)
         self.overlay.points_selected.connect(self._on_points)
-        shortcut = QShortcut(QKeySequence("Ctrl+Return"), self)
-        shortcut.activated.connect(self.panel.button.click)
 
     def run(self) -> None:
         """Start with what the form says."""

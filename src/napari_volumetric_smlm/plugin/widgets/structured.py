@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QLabel, QVBoxLayout
+from qtpy.QtWidgets import QLabel
 
 from ...domain.structured_plans import StructuredPlan
 from ...errors import SmlmError
 from ...io.stacks import compare_with_instrument
 from ..layers import FRAMES
-from ..session import session_of, unwrapped
 from ..settings import preferences
 from ..structured_jobs import Answer, Patterns, Question, structured_job
 from ..structured_layers import CONFOCAL, SECTION, SHARP, WIDE_FIELD
@@ -20,10 +18,10 @@ from ..workers import Job, Outcome, Tick
 from .calls_bar import CallsBar
 from .frames import StackBox
 from .importing import Importer
-from .job import JobPanel, JobWidget
-from .log import LogPanel
+from .job import JobPanel
+from .job_widget import JobWidget
 from .presets import PresetBar
-from .sections import NARROWEST_PX, Section, scrolling, stacked
+from .sections import Section
 from .structured_evidence import EvidenceBox
 from .structured_forms import FIRST_PLAN, StructuredForms
 from .structured_microscope import MicroscopeBox
@@ -45,11 +43,9 @@ class StructuredWidget(JobWidget):
     """Raw frames and a few numbers in, a sharper image out."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # type: ignore[name-defined]  # noqa: F821
-        super().__init__()
+        super().__init__(viewer)
         if self.problem:
             return
-        self.viewer = unwrapped(viewer)
-        self.session = session_of(viewer)
         self.view = StructuredView(self.session)
         self._asked: Question | None = None
         self._images: list[Any] = []
@@ -82,8 +78,7 @@ class StructuredWidget(JobWidget):
         self.view.disconnect_viewer()
 
     def _lay_out(self) -> None:
-        self.setMinimumWidth(NARROWEST_PX)
-        content = stacked(
+        self.lay(
             QLabel("Raw stack"),
             self.frames,
             QLabel("Microscope"),
@@ -100,15 +95,10 @@ class StructuredWidget(JobWidget):
             Section("Known patterns and OTF", self.supplied),
             Section("Settings", self.presets),
             Section("Copy this call", self.calls),
-            Section("Log", LogPanel(self.session)),
-            margin=6,
         )
-        content.layout().addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolling(content))
 
     def _connect(self) -> None:
+        self.speak_by(self.panel, (self.importer, self.presets, self.supplied, self.calls), (self.supplied, self.calls))
         self.frames.picked.connect(self._on_source)
         self.microscope.changed.connect(self._on_microscope)
         for signal in (self.forms.changed, self.forms.retouched, self.supplied.changed):
@@ -117,15 +107,9 @@ class StructuredWidget(JobWidget):
         self.panel.ticked.connect(self._on_tick)
         self.panel.ended.connect(self._on_end)
         self.retouch.shown.connect(lambda: self.views.choose(SHARP))
-        for source in (self.importer, self.presets, self.supplied, self.calls):
-            source.failed.connect(self.panel.show_error)
-        for teller in (self.supplied, self.calls):
-            teller.told.connect(self.panel.say)
         self.view.laid.connect(self._on_laid)
         self.views.chosen.connect(self.view.show_only)
         self.evidence.asked_for_layer.connect(self._show_evidence)
-        shortcut = QShortcut(QKeySequence("Ctrl+Return"), self)
-        shortcut.activated.connect(self.panel.button.click)
 
     def run(self) -> None:
         """Start with what the forms say."""

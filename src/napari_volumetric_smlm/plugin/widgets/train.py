@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QWidget
 
 from ...domain.instrument import Instrument
 from ...domain.plans import TrainPlan
@@ -17,19 +16,18 @@ from ..actions import open_widget
 from ..forms import PlanForm
 from ..jobs import on_device
 from ..samples import example_instruments
-from ..session import session_of, unwrapped
 from ..settings import preferences
 from ..training import SUFFIX, Trained, kept_training, models_folder, place_of, suggested_name, train_job
 from ..workers import Job, Outcome, Tick
 from .calls_bar import CallsBar
 from .curve import LossCurve
 from .estimate import Estimate
-from .job import JobPanel, JobWidget
-from .log import LogPanel
+from .job import JobPanel
+from .job_widget import JobWidget
 from .models import FILTER, accuracy_words
 from .pickers import InstrumentPicker
 from .presets import PresetBar
-from .sections import NARROWEST_PX, Section, scrolling, stacked
+from .sections import Section, stacked
 from .steps import StepsBar
 
 FIRST_FIELDS = ("preset", "density_per_um2", "photons", "background_photons")
@@ -42,11 +40,9 @@ class TrainWidget(JobWidget):
     """An instrument and what its frames will look like in, a network out."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # type: ignore[name-defined]  # noqa: F821
-        super().__init__()
+        super().__init__(viewer)
         if self.problem:
             return
-        self.viewer = unwrapped(viewer)
-        self.session = session_of(viewer)
         self.steps = StepsBar(self.session, "Train")
         self.instrument = InstrumentPicker(self.session, example_instruments())
         self.warning = QLabel()
@@ -85,7 +81,6 @@ class TrainWidget(JobWidget):
         return [self.panel, self.estimate.job]
 
     def _lay_out(self) -> None:
-        self.setMinimumWidth(NARROWEST_PX)
         row = QWidget()
         inside = QHBoxLayout(row)
         inside.setContentsMargins(0, 0, 0, 0)
@@ -95,7 +90,7 @@ class TrainWidget(JobWidget):
             label.setWordWrap(True)
         introduction = QLabel("What your frames look like; what the model never saw it will not find.")
         introduction.setWordWrap(True)
-        content = stacked(
+        self.lay(
             self.steps,
             QLabel("Instrument"),
             self.instrument,
@@ -113,17 +108,12 @@ class TrainWidget(JobWidget):
             self.next_button,
             Section("Settings", stacked(self.others, self.start_button, self.presets)),
             Section("Share", self.calls),
-            Section("Log", LogPanel(self.session)),
-            margin=6,
         )
-        content.layout().addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolling(content))
         for part in (self.anew_button, self.verdict, self.next_button):
             part.hide()
 
     def _connect(self) -> None:
+        self.speak_by(self.panel, (self.instrument, self.presets, self.calls, self.estimate), (self.calls,))
         self.link(self.session.instrument_changed, self._on_instrument)
         self.first.changed.connect(self._on_form)
         self.others.changed.connect(self._on_form)
@@ -137,11 +127,6 @@ class TrainWidget(JobWidget):
         self.panel.ended.connect(self._on_end)
         self.panel.job.state_changed.connect(lambda _: self.estimate.setDisabled(self.panel.job.busy))
         self.next_button.clicked.connect(lambda: open_widget(self.viewer))
-        for source in (self.instrument, self.presets, self.calls, self.estimate):
-            source.failed.connect(self.panel.show_error)
-        self.calls.told.connect(self.panel.say)
-        shortcut = QShortcut(QKeySequence("Ctrl+Return"), self)
-        shortcut.activated.connect(self.panel.button.click)
 
     def place(self) -> Path:
         """Return where the model will be.

@@ -7,7 +7,7 @@ from typing import Any
 
 from qtpy.compat import isalive
 from qtpy.QtGui import QHideEvent
-from qtpy.QtWidgets import QFileDialog, QLabel, QMainWindow, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog, QLabel, QMainWindow, QPushButton
 
 from ...domain.molecules import Localizations
 from ...domain.volume_plans import InspectionPlan
@@ -18,7 +18,7 @@ from ..frame_molecules import FrameMolecules
 from ..layers import noun_of
 from ..live_volumes import LiveVolumes
 from ..samples import example_instruments
-from ..session import CAME_ALONG, session_of, unwrapped
+from ..session import CAME_ALONG
 from ..settings import preferences
 from ..volume_jobs import DECONVOLUTION, NETWORK, VolumeQuestion, all_volumes_job
 from ..volume_model import VolumeModel
@@ -27,13 +27,13 @@ from .calls_bar import CallsBar
 from .depth_legend import DepthLegend
 from .frames import StackBox
 from .importing import Importer
-from .job import JobPanel, JobWidget
+from .job import JobPanel
+from .job_widget import JobWidget
 from .lenses import LensBox
-from .log import LogPanel
 from .models import VOLUMES as FOR_VOLUMES
 from .models import ModelPicker, models_that_suit
 from .pickers import InstrumentPicker
-from .sections import NARROWEST_PX, Section, scrolling, stacked
+from .sections import Section, stacked
 from .structured_retouch import say, words_label
 from .volume_forms import ONE_METHOD, UnderneathBox, VolumeForms
 
@@ -45,11 +45,9 @@ class VolumesWidget(JobWidget):
     """Light-field frames, an instrument and a method in; the volume of every frame that one stands at out."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # type: ignore[name-defined]  # noqa: F821
-        super().__init__()
+        super().__init__(viewer)
         if self.problem:
             return
-        self.viewer = unwrapped(viewer)
-        self.session = session_of(viewer)
         self.importer = Importer(self.session, self)
         self.frames = StackBox(self.session, "frames", self.importer.ask)
         self.instrument = InstrumentPicker(self.session, example_instruments())
@@ -93,8 +91,7 @@ class VolumesWidget(JobWidget):
             self.leave()
 
     def _lay_out(self) -> None:
-        self.setMinimumWidth(NARROWEST_PX)
-        content = stacked(
+        self.lay(
             QLabel("Light-field frames"),
             self.frames,
             QLabel("Instrument"),
@@ -109,15 +106,10 @@ class VolumesWidget(JobWidget):
             self.under,
             Section("Settings of the volumes", stacked(self.forms.views, QLabel("Richardson-Lucy"), self.forms.deconvolution)),
             Section("All frames", stacked(self.forms.span, self.panel, self.calls)),
-            Section("Log", LogPanel(self.session)),
-            margin=6,
         )
-        content.layout().addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolling(content))
 
     def _connect(self) -> None:
+        self.speak_by(self.panel, (self.instrument, self.lenses, self.model, self.importer, self.calls), (self.calls,))
         self.frames.picked.connect(self._on_source)
         self.link(self.session.instrument_changed, self._on_source)
         self.link(self.session.table_changed, self.live.show_around)
@@ -131,9 +123,6 @@ class VolumesWidget(JobWidget):
         self.live.closed.connect(lambda: self.show_button.setChecked(False))
         self.panel.clicked.connect(self.ask_file)
         self.panel.ended.connect(self._on_end)
-        for source in (self.instrument, self.lenses, self.model, self.importer, self.calls):
-            source.failed.connect(self.panel.show_error)
-        self.calls.told.connect(self.panel.say)
 
     def inspection(self) -> InspectionPlan:
         """Return what is shown.
