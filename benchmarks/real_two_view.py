@@ -42,7 +42,7 @@ from real_tetrapod import SHARED
 
 PAIRS = SHARED / "engineered_psf" / "telomeres_psf_pairs"
 # telomeres are bright and not quite points
-PLAN = ReconstructPlan(fit_blur=True, min_photons=1000, detection_threshold=60)
+PLAN = ReconstructPlan(fit_blur=True, min_photons=1000, detection_threshold=300)
 CAMERA = Camera(pixel_um=11.0, offset_counts=100.0, read_noise_e=3.0)
 DEPTHS_NM = (300.0, 4600.0)
 REACHES_NM = (900.0, 600.0, 400.0, 300.0, 200.0)  # of the pairs, as the affine gets better
