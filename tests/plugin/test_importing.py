@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.io
 import tifffile
 
 from napari_volumetric_smlm.io.stacks import read_note
@@ -55,6 +56,16 @@ def plain_stack(folder):
     path = folder / "plain.tif"
     tifffile.imwrite(path, np.random.default_rng(0).poisson(50, (4, 20, 20)).astype(np.uint16), photometric="minisblack")
     return path
+
+
+def test_a_psf_in_a_matlab_file_says_what_it_is_and_another_array_is_told_in_words(empty, viewer, qtbot, tmp_path, answer):
+    asked = answer(None)
+    scipy.io.savemat(tmp_path / "psf.mat", {"FLFPSF": np.random.default_rng(0).random((20, 20, 4))})
+    scipy.io.savemat(tmp_path / "mask.mat", {"mask": np.zeros((20, 20))})
+    assert take(empty, qtbot, tmp_path / "psf.mat") == ["stack"]
+    assert noun_of(viewer.layers[0], "stack").kind == "beads"
+    assert asked == []
+    assert "mask 20 x 20" in take(empty, qtbot, tmp_path / "mask.mat")[0]
 
 
 @pytest.mark.parametrize("kind", ["frames", "beads"])

@@ -39,6 +39,11 @@ def test_nothing_of_the_manifest_is_dropped(manifest):
         "structured",
         "molecules",
     ]
+    # a MATLAB file may be either: the content decides
+    assert [reader.command.rpartition(".")[2] for reader in contributions.readers if "*.mat" in reader.filename_patterns] == [
+        "read_stack",
+        "read_table",
+    ]
     assert set(contributions.menus) == {"napari/file/io_utilities", "napari/layers/visualize", "napari/layers/data"}
     assert set(contributions.configurations) == {"compute", "display", "results"}
 
@@ -78,8 +83,8 @@ def test_every_stack_suffix_and_table_suffix_has_a_pattern(manifest):
     from napari_volumetric_smlm.io.tables import FORMATS
 
     stacks, tables = (set(reader.filename_patterns) for reader in manifest.contributions.readers)
-    # a .yaml beside a .raw is offered by its .raw; a .mat may hold anything and is a table unless a command names it as a stack
-    assert {f"*{suffix}" for suffix in READERS} - {"*.yaml", "*.yml", "*.mat"} <= stacks
+    # a .yaml beside a .raw is offered by its .raw
+    assert {f"*{suffix}" for suffix in READERS} - {"*.yaml", "*.yml"} <= stacks
     assert {f"*{suffix}" for entry in FORMATS.values() for suffix in entry.suffixes} <= tables
 
 

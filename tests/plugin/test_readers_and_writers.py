@@ -5,16 +5,19 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 import tifffile
 from napari.layers import Image, Layer, Points
 from napari.plugins._npe2 import read as npe2_read
 from napari.plugins.io import save_layers
 from napari.utils.notifications import notification_manager
 
-from napari_volumetric_smlm.domain.images import Volume
+from napari_volumetric_smlm.domain.images import StackNote, Volume
 from napari_volumetric_smlm.domain.molecules import Localizations
+from napari_volumetric_smlm.io.stacks import write_note
 from napari_volumetric_smlm.io.tables import FORMATS, read_table, write_table
 from napari_volumetric_smlm.plugin.layers import fill_molecules, lay_molecules, lay_picture, lay_table, noun_of
 from napari_volumetric_smlm.plugin.readers import stack_reader, table_reader
@@ -153,6 +156,61 @@ def test_a_stack_that_nobody_described_is_not_guessed(tmp_path, said):
     [data] = stack_reader(str(path))(str(path))
     assert noun_of(Layer.create(*data), "stack").kind is None
     assert "whether these are SMLM frames or beads" in said()
+
+
+def published_psf(path: Path, version: str) -> np.ndarray:
+    """Write an array (row, column, plane) as the published example set has it, in either kind of MATLAB file."""
+    psf = np.random.default_rng(3).random((11, 13, 5)).astype(np.float32)
+    if version == "5":
+        scipy.io.savemat(path, {"FLFPSF": psf})
+        return psf
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["FLFPSF"] = psf.T
+    with path.open("r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    return psf
+
+
+@pytest.mark.parametrize("version", ["5", "7.3"])
+def test_a_published_psf_of_either_matlab_version_is_dropped_as_beads_with_its_planes_in_order(version, tmp_path, said):
+    path = tmp_path / "PSF_microtubule_red_10um.mat"
+    psf = published_psf(path, version)
+    data, reader = npe2_read([str(path)], PLUGIN, stack=False)
+    layer = Layer.create(*data[0])
+    assert reader == PLUGIN
+    assert len(data) == 1
+    assert isinstance(layer, Image)
+    np.testing.assert_array_equal(np.asarray(layer.data), np.moveaxis(psf, 2, 0))
+    assert (noun_of(layer, "stack").kind, layer.axis_labels) == ("beads", ("slice", "y", "x"))
+    assert said() == ""
+
+
+def test_a_psf_whose_voxels_are_known_lies_in_space(tmp_path):
+    path = tmp_path / "PSF.mat"
+    published_psf(path, "7.3")
+    write_note(path, StackNote(pixel_nm=145.0, z_step_nm=-65.0))
+    data, _ = npe2_read([str(path)], PLUGIN, stack=False)
+    layer = Layer.create(*data[0])
+    assert tuple(layer.scale) == (65, 145, 145)
+    assert layer.axis_labels == ("z", "y", "x")
+    assert {str(unit) for unit in layer.units} == {"nanometer"}
+
+
+def test_a_matlab_file_that_is_neither_psf_nor_table_is_told_in_words(tmp_path, said):
+    path = tmp_path / "mask.mat"
+    scipy.io.savemat(path, {"mask": np.zeros((20, 20)), "name": "Tetrapod"})
+    data, _ = npe2_read([str(path)], PLUGIN, stack=False)
+    assert data == [(None,)]
+    assert "0 arrays (rows, columns, planes)" in said()
+    assert "mask 20 x 20" in said()
+    assert "Traceback" not in said()
+
+
+def test_molecules_in_a_matlab_file_are_still_a_table(tmp_path):
+    path = tmp_path / "molecules_sml.mat"
+    scipy.io.savemat(path, {"saveloc": {"loc": {name: np.arange(3.0) + 1 for name in ("frame", "xnm", "ynm", "znm")}}})
+    data, _ = npe2_read([str(path)], PLUGIN, stack=False)
+    assert [len(noun_of(Layer.create(*item), "table")) for item in data if item[2] == "points"] == [3]
 
 
 def test_files_of_others_are_left_to_others(tmp_path):

@@ -51,6 +51,9 @@ def noun_of(layer: Any, name: str) -> Any:
 def lay_stack(stack: RawStack, instrument: Any = None) -> list[LayerData]:
     """Show a raw stack: one image layer per camera, (time or slice, y, x), a pixel as large as the file says (else 1 pixel).
 
+    A point-spread function has its depth in nm, too, where its step is known; beads keep counting slices, so that the slider goes on
+    counting frames where both are shown.
+
     `instrument` (an Instrument) travels with the layers when the file's note or the sample names one.
     """
     first_axis = "slice" if stack.kind == "beads" else "t"
@@ -60,6 +63,9 @@ def lay_stack(stack: RawStack, instrument: Any = None) -> list[LayerData]:
         grid = {
             "scale": (1.0, stack.pixel_nm, stack.pixel_nm), "units": ("pixel", "nm", "nm"), "axis_labels": (first_axis, "y", "x"),
         }  # fmt: skip
+        if "array" in stack.metadata and stack.kind == "beads" and stack.z_step_nm:
+            voxel = (abs(stack.z_step_nm), stack.pixel_nm, stack.pixel_nm)
+            grid = {"scale": voxel, "units": ("nm",) * 3, "axis_labels": ("z", "y", "x")}
     shown = []
     for camera, counts in enumerate(stack.counts_tyx):
         camera_name = f" · camera {camera + 1}" if len(stack.counts_tyx) > 1 else ""
@@ -243,7 +249,8 @@ def lay_calibration(calibration: Calibration, stack_layer: Any | None) -> list[L
     """Show measured and fitted images of the first bead, slice by slice, beside each other under the stack."""
     shown = []
     pixel = float(stack_layer.scale[-1]) if stack_layer is not None else 1.0
-    units = tuple(str(unit) for unit in stack_layer.units[-2:]) if stack_layer is not None else ("pixel", "pixel")
+    units = tuple(str(unit) for unit in stack_layer.units[-3:]) if stack_layer is not None else ("pixel",) * 3
+    step, axis = (float(stack_layer.scale[-3]), stack_layer.axis_labels[-3]) if stack_layer is not None else (1.0, "slice")
     rows, columns = calibration.measured_vzyx.shape[-2:]
     below = float(stack_layer.data.shape[-2] + 5) * pixel if stack_layer is not None else 0.0
     for view, (measured, fitted) in enumerate(zip(calibration.measured_vzyx, calibration.fitted_vzyx, strict=True)):
@@ -253,10 +260,10 @@ def lay_calibration(calibration: Calibration, stack_layer: Any | None) -> list[L
                 "name": name + (f" · view {view + 1}" if len(calibration.measured_vzyx) > 1 else ""),
                 "contrast_limits": limits,
                 "colormap": "gray",
-                "scale": (1.0, pixel, pixel),
+                "scale": (step, pixel, pixel),
                 "translate": (0.0, below + view * (rows + 5) * pixel, place * (columns + 5) * pixel),
-                "units": ("pixel", *units),
-                "axis_labels": ("slice", "y", "x"),
+                "units": units,
+                "axis_labels": (axis, "y", "x"),
                 "metadata": mark(role, view=view),
             }
             shown.append((data, options, "image"))

@@ -12,7 +12,7 @@ from ..domain.instrument import Instrument
 from ..domain.molecules import Localizations
 from ..errors import SmlmError
 from ..io.instruments import load_instrument
-from ..io.stacks import open_stack, sniff_stack
+from ..io.stacks import open_stack, sniff_matlab, sniff_stack
 from ..io.tables import read_table, sniff_format
 from .layers import LayerData, lay_stack, lay_table
 from .settings import preferences
@@ -23,8 +23,11 @@ NOTHING: list[Any] = [(None,)]
 
 
 def stack_reader(path: str | list[str]) -> Reader | None:
-    """Return a reader when the path is a raw stack. Several paths are left to others: which camera is which, only the widget can ask."""
-    return _read_stack if isinstance(path, (str, os.PathLike)) and sniff_stack(path) else None
+    """Return a reader when the path is a raw stack, or a MATLAB file without molecules: one that holds no stack either is told in words.
+
+    Several paths are left to others: which camera is which, only the widget can ask.
+    """
+    return _read_stack if isinstance(path, (str, os.PathLike)) and (sniff_stack(path) or sniff_matlab(path)) else None
 
 
 def table_reader(path: str | list[str]) -> Reader | None:

@@ -13,7 +13,7 @@ import tifffile
 from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.errors import StackError
 from napari_volumetric_smlm.io.examples import load_example
-from napari_volumetric_smlm.io.stacks import open_stack, sniff_stack
+from napari_volumetric_smlm.io.stacks import open_stack, sniff_matlab, sniff_stack
 from napari_volumetric_smlm.io.stacks.extra_line import without_extra_line
 
 
@@ -43,8 +43,26 @@ def test_a_psf_opens_alike_from_both_kinds_of_matlab_files(psf, packed, tmp_path
         for plane in range(5):
             np.testing.assert_array_equal(stack.counts_tyx[0][plane], psf[:, :, plane])
         np.testing.assert_array_equal(stack.counts_tyx[0][1:3, 4:6, 2], psf[4:6, 2, 1:3].T)
-    # a .mat may as well be a table of molecules: only the name of the verb says which
-    assert not sniff_stack(tmp_path / "new.mat")
+        # the name says what it is, where nobody else does
+        assert open_stack(tmp_path / name).kind == "beads"
+        assert open_stack(tmp_path / name, kind="frames").kind == "frames"
+        # a folder of raw frames may have it lying in it
+        assert not sniff_stack(tmp_path / name)
+
+
+def test_matlab_files_without_molecules_are_told_from_tables_and_from_files_of_others(psf, tmp_path):
+    scipy.io.savemat(tmp_path / "psf.mat", {"FLFPSF": psf})
+    save_new(tmp_path / "mask.mat", mask=psf[:, :, 0])
+    scipy.io.savemat(tmp_path / "molecules_sml.mat", {"saveloc": {"loc": {"xnm": [1.0], "ynm": [2.0], "frame": [1]}}})
+    (tmp_path / "text.mat").write_text("rows of text")
+    (tmp_path / "psf.tif").write_bytes((tmp_path / "psf.mat").read_bytes())
+    verdicts = {path.name: sniff_matlab(path) for path in [*tmp_path.iterdir(), tmp_path / "missing.mat"]}
+    assert {name for name, is_one in verdicts.items() if is_one} == {"psf.mat", "mask.mat"}
+
+
+def test_an_array_whose_name_may_mean_anything_is_not_guessed_to_be_a_psf(psf, tmp_path):
+    scipy.io.savemat(tmp_path / "operator.mat", {"H": psf})
+    assert open_stack(tmp_path / "operator.mat").kind is None
 
 
 def test_of_several_arrays_the_one_of_the_usual_name_is_taken_and_else_all_are_listed(psf, tmp_path):
@@ -54,7 +72,7 @@ def test_of_several_arrays_the_one_of_the_usual_name_is_taken_and_else_all_are_l
     with pytest.raises(StackError, match=r"2 arrays \(rows, columns, planes\).*one 11 x 13 x 5.*flat 11 x 13"):
         open_stack(tmp_path / "unnamed.mat")
     save_new(tmp_path / "flat.mat", mask=psf[:, :, 0])
-    with pytest.raises(StackError, match=r"0 arrays \(rows, columns, planes\).*mask 11 x 13"):
+    with pytest.raises(StackError, match=r"0 arrays \(rows, columns, planes\).*mask 11 x 13; one image alone, such as a phase mask"):
         open_stack(tmp_path / "flat.mat")
 
 

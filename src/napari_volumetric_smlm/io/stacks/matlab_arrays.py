@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import StackError, TableError
-from ..tables import hdf5, matlab
+from ..content import recognise_content
+from ..tables import hdf5, matlab, sniff_format
 from .frames import FrameArray
 from .opened import OpenedFile, require_camera_type
 
 # what the light-field programs of several groups call their point-spread function
 USUAL_NAMES = ("FLFPSF", "PSF", "psf", "H")
+# of these, the ones that cannot mean anything else
+SAY_PSF = ("FLFPSF", "PSF", "psf")
 SMALLEST_PX = 8
 
 
@@ -68,7 +72,19 @@ def open_matlab(path: Path) -> OpenedFile:
         raise StackError(str(error)) from error
     opened = OpenedFile([planes], [path], "MATLAB array")
     opened.metadata["array"] = name
+    # a point-spread function is a bead that was scanned through focus
+    opened.kind = "beads" if name in SAY_PSF else None
     return opened
+
+
+def sniff_matlab(path: str | os.PathLike[str]) -> bool:
+    """Tell quickly whether this is a MATLAB file without a table of molecules; never raises. What it holds, only opening it tells."""
+    try:
+        source = Path(path)
+        matlab_file = source.suffix.lower() == ".mat" and "MATLAB" in (recognise_content(source) or "")
+        return matlab_file and sniff_format(source) is None
+    except Exception:  # a reader hook that raises takes the whole drop down with it
+        return False
 
 
 def _hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -83,7 +99,8 @@ def _choose(shapes: dict[str, tuple[int, ...]], path: Path) -> str:
     if len(stacks) == 1 or usual:
         return usual[0] if usual else stacks[0]
     listed = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in shapes.items()) or "none"
+    remedy = "save the one that you want alone" if stacks else "one image alone, such as a phase mask, belongs to an instrument"
     raise StackError(
-        f"{path}: {len(stacks)} arrays (rows, columns, planes) in this MATLAB file, one was expected, or one called {USUAL_NAMES[0]}; "
-        f"its arrays: {listed}; save the one that you want alone"
+        f"{path}: {len(stacks)} arrays (rows, columns, planes) in this MATLAB file, one was expected, or one called {USUAL_NAMES[0]}, as "
+        f"point-spread functions and frames are; its arrays: {listed}; {remedy}"
     )

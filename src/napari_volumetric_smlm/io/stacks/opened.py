@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...domain.images import StackKind
 from ...errors import StackError
 from .frames import FrameArray, PickedFrames
 
@@ -18,6 +19,7 @@ class OpenedFile:
 
     cameras : one array (t, y, x) per camera (channel) of the file.
     files : every file that the frames come from.
+    kind : what the file itself says that it is.
     metadata : numbers, text, lists and dicts only; `camera` holds what is known under the names of `Camera`'s fields.
     """
 
@@ -27,6 +29,7 @@ class OpenedFile:
     pixel_nm: float | None = None
     z_step_nm: float | None = None
     frame_interval_ms: float | None = None
+    kind: StackKind | None = None
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     warnings: list[str] = dataclasses.field(default_factory=list)
 

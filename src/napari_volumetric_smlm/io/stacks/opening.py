@@ -60,7 +60,7 @@ def open_stack(paths: PathLike | Sequence[PathLike], kind: StackKind | None = No
         One path, or one a camera in the instrument's order. A file (TIFF and its dialects, MRC, Priism/DV, raw + yaml, ND2, an array of a
         .mat file, a .zip of images), a Zarr folder, or a folder or pattern (``img_*.tif``) of TIFF files that make one sequence.
     kind
-        What the stack is. Empty = what the note beside the first file says, else unknown: it is never guessed.
+        What the stack is. Empty = what the note beside the first file says, or the file itself, else unknown: it is never guessed.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def open_stack(paths: PathLike | Sequence[PathLike], kind: StackKind | None = No
     try:
         return RawStack(
             counts_tyx=tuple(counts for item in opened for counts in item.cameras),
-            kind=kind or note.kind,
+            kind=kind or note.kind or opened[0].kind,
             source=tuple(str(path) for path in given),
             fingerprint=fingerprint_files(files),
             metadata=metadata,
@@ -129,7 +129,7 @@ def sniff_stack(path: PathLike | Sequence[PathLike]) -> bool:
         if reader is open_zipped:
             return holds_images(source)
         if reader is open_matlab:
-            # such files hold anything, tables of molecules too; as a stack they are opened by name only
+            # such files hold anything, tables of molecules too: `sniff_matlab` is for who wants words about any of them
             return False
         return "ND2" in content if reader is open_nd2 else "TIFF" in content
     except Exception:  # a reader hook that raises takes the whole drop down with it

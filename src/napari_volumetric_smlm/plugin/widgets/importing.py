@@ -14,7 +14,7 @@ from ...domain.molecules import Localizations
 from ...domain.runs import Progress
 from ...errors import OutputError, SmlmError, TableError
 from ...io.instruments import load_instrument
-from ...io.stacks import open_stack, read_note, sniff_stack, write_note
+from ...io.stacks import open_stack, read_note, sniff_matlab, sniff_stack, write_note
 from ...io.tables import read_columns, read_table, sniff_format, table_from_mapping
 from ..readers import show_stack, show_table
 from ..session import Session
@@ -103,7 +103,7 @@ class Importer(QObject):
             self.job.start(lambda: reading, quiet=True)
 
     def _reading(self, path: Path) -> Generator[Progress, None, Any] | None:
-        if sniff_stack(path):
+        if sniff_stack(path) or sniff_matlab(path):
             return _step("Opening", lambda: open_stack(path))
         if sniff_format(path):
             return _step("Reading", lambda: read_table(path))
