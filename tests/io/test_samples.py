@@ -12,14 +12,14 @@ import pytest
 
 from napari_volumetric_smlm.engine.optics.views import light_field_numbers
 from napari_volumetric_smlm.errors import StackError
-from napari_volumetric_smlm.io.samples import SAMPLES, open_sample, sample_instrument, sample_path, sample_paths, sample_truth
+from napari_volumetric_smlm.io.samples import SAMPLES, open_sample, sample_instrument, sample_paths, sample_truth
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 MOVIES = [name for name, sample in SAMPLES.items() if sample.truth]
 
 
 def test_the_samples_are_small_and_each_has_a_sentence():
-    folder = sample_path("tetrapod").parent
+    folder = sample_paths("tetrapod")[0].parent
     assert sum(path.stat().st_size for path in folder.iterdir()) < 4 * 2**20
     listed = {file for sample in SAMPLES.values() for file in sample.files}
     assert listed == {path.name for path in folder.glob("*.tif")}
@@ -104,7 +104,7 @@ def test_the_committed_script_makes_the_shipped_light_field():
 
 def test_an_unknown_sample_is_explained():
     with pytest.raises(StackError, match="no sample is called 'tetrapot'; there are tetrapod_beads, tetrapod"):
-        sample_path("tetrapot")
+        sample_paths("tetrapot")
 
 
 def test_opening_a_sample_needs_no_torch():

@@ -7,49 +7,30 @@ import pytest
 import torch
 
 from napari_volumetric_smlm.domain.images import RawStack
-from napari_volumetric_smlm.domain.plans import EvaluatePlan, ReconstructPlan, SimulatePlan
+from napari_volumetric_smlm.domain.plans import EvaluatePlan, ReconstructPlan
 from napari_volumetric_smlm.engine.assemble.score import match
 from napari_volumetric_smlm.engine.localize.scene import Patches
 from napari_volumetric_smlm.engine.networks import published_lnet
 from napari_volumetric_smlm.engine.networks.published_lnet import PublishedLNet
 from napari_volumetric_smlm.engine.networks.vnet import CompactVNet
-from napari_volumetric_smlm.engine.optics.views import light_field_instrument
 from napari_volumetric_smlm.engine.simulate.phantoms import Phantom
 from napari_volumetric_smlm.engine.simulate.planes import DepthGrid
 from napari_volumetric_smlm.engine.simulate.volumes import VolumeScene
 from napari_volumetric_smlm.errors import PlanError
-from napari_volumetric_smlm.io.examples import load_example
 from napari_volumetric_smlm.recipes import finish, volume_start
 from napari_volumetric_smlm.recipes.reconstruct import reconstruct
-from napari_volumetric_smlm.recipes.simulate import simulate
 from napari_volumetric_smlm.recipes.split_views import cut_instrument
 from napari_volumetric_smlm.recipes.volume_start import VolumeLocalizer
 
 GATES = EvaluatePlan(gate="cylinder", gate_lateral_nm=250, gate_axial_nm=500)
 
 
-@pytest.fixture(scope="module")
-def small():
-    """Return the shipped light field with views of 70 x 80 pixels."""
-    shipped = load_example("light_field_3")
-    return light_field_instrument(shipped.microlenses.model_copy(update={"field_yx_px": (70, 80)}), shipped)
+def found(array_movie, lens_array, **choices):
+    return finish(reconstruct(array_movie.stack, lens_array, ReconstructPlan(device="cpu", processes=1, **choices))).localizations
 
 
-@pytest.fixture(scope="module")
-def movie(small):
-    plan = SimulatePlan(
-        frame_count=3, shape_yx_px=(1024, 1024), density_per_um2=0.12, border_px=14, photons=(6000, 6000), mean_on_frames=0,
-        background_photons=(5, 5), seed=3, device="cpu",
-    )  # fmt: skip
-    return finish(simulate(small, plan))
-
-
-def found(movie, small, **choices):
-    return finish(reconstruct(movie.stack, small, ReconstructPlan(device="cpu", processes=1, **choices))).localizations
-
-
-def test_both_starts_end_at_the_same_molecules(movie, small):
-    direct, volume = found(movie, small), found(movie, small, start="volume")
+def test_both_starts_end_at_the_same_molecules(array_movie, lens_array, array_table):
+    direct, volume = array_table, found(array_movie, lens_array, start="volume")
     left, right = match(direct, volume, GATES)
     assert len(left) == len(direct) == len(volume)
     # the fit ends in the same maximum of the likelihood, far below an error bar
@@ -57,18 +38,18 @@ def test_both_starts_end_at_the_same_molecules(movie, small):
     assert np.abs(distance).max() < 0.2
 
 
-def test_the_volume_alone_places_molecules_between_its_voxels(movie, small):
-    alone = found(movie, small, start="volume", refine=False)
+def test_the_volume_alone_places_molecules_between_its_voxels(array_movie, lens_array):
+    alone = found(array_movie, lens_array, start="volume", refine=False)
     assert set(alone.columns) == {"frame", "z_nm", "y_nm", "x_nm", "confidence"}
-    left, right = match(movie.truth, alone, GATES)
-    assert len(left) >= 0.9 * len(movie.truth)
-    error = np.sqrt(((alone.position_zyx_nm[right] - movie.truth.position_zyx_nm[left]) ** 2).mean(0))
+    left, right = match(array_movie.truth, alone, GATES)
+    assert len(left) >= 0.9 * len(array_movie.truth)
+    error = np.sqrt(((alone.position_zyx_nm[right] - array_movie.truth.position_zyx_nm[left]) ** 2).mean(0))
     # voxels of 125 x 145 x 145 nm: places on their grid would be wrong by 36 and 42 nm
     assert error[0] < 36
     assert error[1:].max() < 25
 
 
-def test_empty_frames_make_no_volume(small, movie, monkeypatch):
+def test_empty_frames_make_no_volume(lens_array, array_movie, monkeypatch):
     dark = np.random.default_rng(0).poisson(8.2 / 0.46, (2, 1024, 1024)) + 100
 
     def refuse(*_: object, **__: object) -> None:
@@ -76,9 +57,9 @@ def test_empty_frames_make_no_volume(small, movie, monkeypatch):
 
     monkeypatch.setattr(volume_start, "Deconvolution", refuse)
     stack = RawStack(counts_tyx=(dark.astype(np.uint16),), kind="frames")
-    assert len(finish(reconstruct(stack, small, ReconstructPlan(device="cpu", start="volume", refine=False))).localizations) == 0
+    assert len(finish(reconstruct(stack, lens_array, ReconstructPlan(device="cpu", start="volume", refine=False))).localizations) == 0
     with pytest.raises(AssertionError, match="a volume was made"):
-        found(movie, small, start="volume", refine=False)
+        found(array_movie, lens_array, start="volume", refine=False)
 
 
 def test_one_view_has_no_volume(toy_instrument):
@@ -99,9 +80,9 @@ SIDE = 64
 
 
 @pytest.fixture(scope="module")
-def drawn(small):
+def drawn(lens_array):
     """Return the cut instrument, its views of three points on a dark ground, and their wide-field volume."""
-    instrument = cut_instrument(small)
+    instrument = cut_instrument(lens_array)
     views, wide = VolumeScene(instrument, DepthGrid.of(instrument, 125.0), (SIDE, SIDE), 61).draw(POINTS)
     pad = 3
     seen = torch.nn.functional.pad(torch.ones((1, 3, SIDE, SIDE)), (pad,) * 4)

@@ -77,11 +77,6 @@ def sample_paths(name: str) -> tuple[Path, ...]:
     return tuple(_folder() / file for file in _sample(name).files)
 
 
-def sample_path(name: str) -> Path:
-    """Return the (first) file of a sample; as `sample_paths`."""
-    return sample_paths(name)[0]
-
-
 def open_sample(name: str) -> RawStack:
     """Open the stack of a sample, lazily; as `sample_paths`."""
     return open_stack(sample_paths(name))

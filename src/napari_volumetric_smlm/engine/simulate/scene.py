@@ -58,11 +58,6 @@ class Scene:
             knots = ends if self._blurred else None
             self._tables.append(PsfTable(alone, window, blur_nm=knots, device=self.device))
 
-    @property
-    def window_px_v(self) -> list[int]:
-        """Side of the window of each view, in pixels."""
-        return [table.window_px for table in self._tables]
-
     def draw(self, emissions: Emissions, frames: int) -> Tensor:
         """Expected photons on the cameras, (frames, cameras, y, x); the emissions' frames count from 0."""
         cameras = len(self.instrument.cameras)
