@@ -7,8 +7,10 @@ import torch
 
 from napari_volumetric_smlm.domain.instrument import Instrument, View
 from napari_volumetric_smlm.engine.localize.scene import Patches, padding
-from napari_volumetric_smlm.engine.localize.search import MatchedFilter, local_maxima
+from napari_volumetric_smlm.engine.localize.search import Candidates, MatchedFilter, local_maxima
 from napari_volumetric_smlm.engine.optics.table import PsfTable
+from napari_volumetric_smlm.io.examples import load_example
+from napari_volumetric_smlm.recipes.split_views import cut_instrument
 
 WINDOW_PX, SHAPE_YX, STEP_NM = 13, (34, 29), 100.0
 PLACES = [(0, 17, 14), (3, 17, 14), (5, 20, 9), (8, 12, 19), (6, 1, 2), (4, 33, 28)]
@@ -136,3 +138,31 @@ def test_neighbours_of_a_maximum_are_none_and_edges_can_be():
 def test_what_gains_too_little_is_no_candidate():
     assert maxima(peaks((0, 2, 5, 5, 9.9), (1, 2, 5, 5, 10.1)))[0][0] == 1
     assert maxima(peaks()) == []
+
+
+def some_candidates(*places: tuple[int, float, float, float]) -> Candidates:
+    patch = torch.tensor([place[0] for place in places])
+    return Candidates(patch, torch.tensor([place[1:] for place in places]), torch.ones(len(places)), torch.arange(len(places), 0.0, -1.0))
+
+
+def of_lenses(count: int) -> MatchedFilter:
+    """Return the filter of the first `count` lenses of the example array."""
+    array = cut_instrument(load_example("light_field_3"))
+    few = array.model_copy(update={"views": array.views[:count], "cameras": array.cameras[:count], "microlenses": None})
+    return MatchedFilter(PsfTable(few, 35, 100.0), (60, 60), 200.0)
+
+
+def test_one_lens_keeps_the_best_of_the_places_that_look_alike_to_it():
+    # the centre of the lens lies at NA 0.682: its chief ray moves by tan(asin(0.682 / 1.515)) = 0.504 of the depth, its light by more
+    ridge = [(0, 0.0, 4000.0, 4000.0), (0, 1600.0, 4000.0 + 0.57 * 1600, 4000.0), (0, -1600.0, 4000.0 - 0.57 * 1600, 4000.0)]
+    another = [(0, 1600.0, 4000.0 - 0.57 * 1600, 4000.0), (1, 1600.0, 4000.0 + 0.57 * 1600, 4000.0)]
+    found = some_candidates(*ridge, *another)
+    kept = of_lenses(1).told_apart(found, 1000.0)
+    assert kept.gain_m.tolist() == [5.0, 2.0, 1.0]
+    # a second lens moves the other way: nothing looks alike to both
+    assert of_lenses(2).told_apart(found, 1000.0) is found
+
+
+def test_a_microscope_on_the_axis_keeps_all_maxima(one_view_table):
+    found = some_candidates((0, 0.0, 500.0, 500.0), (0, 400.0, 900.0, 500.0))
+    assert MatchedFilter(one_view_table, SHAPE_YX, STEP_NM).told_apart(found, 500.0) is found

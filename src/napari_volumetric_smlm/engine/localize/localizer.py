@@ -169,7 +169,7 @@ class Localizer:
             gain, photons = self.filter.gains_beyond(patch, mean, search.known)
             smallest = (self.rules.share_of_best * gain.max()).clamp(min=self.rules.add_threshold)
             limits = (smallest[None], self.rules.apart_nm)
-            found = local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], limits)
+            found = self.filter.told_apart(local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], limits), self.rules.apart_nm)
             room = max(0, self.rules.largest_count - counts[t])
             light = found.photons_m[:room]
             order = state.add(

@@ -51,6 +51,7 @@ class MatchedFilter:
         position[..., 0] = self.z_nm[:, None]
         blur = None if blur_nm is None else torch.full((len(self.z_nm),), blur_nm, device=table.device)
         kernel = table.images(position, blur, derivatives=False).value  # (d, V, n, n)
+        self._slide_d2 = _slide(kernel[:, 0], table.pixel_v[0]) if len(table.pixel_v) == 1 else None
         self.padded = (fast_length(shape_yx[0] + table.window_px), fast_length(shape_yx[1] + table.window_px))
         self._kernel = correlation_spectrum(kernel, self.padded)
         self._square = correlation_spectrum(kernel**2, self.padded)
@@ -102,6 +103,26 @@ class MatchedFilter:
             raise ValueError("an instrument without views has no molecules to find")
         return Weighed(shares, total.clamp_(min=1e-12))
 
+    def told_apart(self, found: Candidates, apart_nm: float) -> Candidates:
+        """Leave out places whose image in the only view is where the image of a better one is.
+
+        One view beside the axis sees a molecule at other depths only as one at other places: its gain is a ridge across depths, longer
+        than the distance within which maxima silence each other, and the molecule would be added twice. Of two that share its light
+        neither is worth its place, so both would be judged away, again and again. Several views tell the ridge's ends apart.
+        """
+        slide = self._slide_d2
+        if slide is None or float((slide.amax(0) - slide.amin(0)).norm()) < apart_nm:
+            return found
+        depth = (found.position_m3[:, :1] - self.z_nm).abs().argmin(1)
+        seen = found.position_m3[:, 1:] + slide[depth]
+        near = ((seen[:, None] - seen).norm(dim=2) < apart_nm) & (found.patch_m[:, None] == found.patch_m)
+        kept: list[int] = []
+        for k in range(len(seen)):
+            if not bool(near[k, kept].any()):
+                kept.append(k)
+        rows = torch.tensor(kept, dtype=torch.long, device=seen.device)
+        return Candidates(found.patch_m[rows], found.position_m3[rows], found.photons_m[rows], found.gain_m[rows])
+
     def _correlate(self, spectrum: Tensor, kernel: Tensor) -> Tensor:
         return correlate(spectrum[:, None], kernel[None], self.padded, self.shape_yx)
 
@@ -116,6 +137,13 @@ class MatchedFilter:
         columns = (c * y[:, None] + d * x[None] + tx) / patches.pixel_v[v]
         grid = torch.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], -1)
         return torch.nn.functional.grid_sample(image, grid, align_corners=True, padding_mode="zeros")
+
+
+def _slide(image_dyx: Tensor, pixel_nm: float) -> Tensor:
+    """Where the bright part of a molecule's image is at every depth, (d, 2): y, x in nm from the molecule."""
+    light = image_dyx**2  # the tails are cut by the window
+    step = (torch.arange(light.shape[-1], device=light.device) - light.shape[-1] // 2) * pixel_nm
+    return torch.stack([(light.sum(2) * step).sum(1), (light.sum(1) * step).sum(1)], 1) / light.sum((1, 2))[:, None]
 
 
 def _weight(patches: Patches, mean_tvyx: Tensor) -> Tensor:
