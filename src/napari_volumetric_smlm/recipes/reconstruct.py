@@ -21,7 +21,7 @@ from ..engine.localize.tiles import Tile
 from .crew import WORTH_S, crew, processes_for
 from .fitting import Columns, Fit, columns_of, localized, parts_of, prepare_fit
 from .photons import ViewImages, check_cameras, frames_and_region, noise_floors, read_photons
-from .record import provenance
+from .record import reconstruction
 
 METHODS = {
     "search": "matched filter, joint maximum-likelihood refinement",
@@ -97,7 +97,6 @@ def reconstruct(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) 
             processes = yield from _together(job, tally, processes)
     seconds = time.perf_counter() - started
     record = {
-        **provenance((stack, instrument, plan)),
         "device": str(job.fit.table.device),
         "seconds": round(seconds, 3),
         "complete": True,
@@ -106,14 +105,7 @@ def reconstruct(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) 
         "window_px": job.fit.table.window_px,
         "read_noise_floor_photons2": [round(f, 2) for f in job.noise_floor_c],
     }
-    return Reconstruction(
-        localizations=Localizations.joined(tally.tables).model_copy(update={"provenance": record}),
-        plan=plan,
-        instrument_fingerprint=instrument.fingerprint,
-        frames_done=tally.done,
-        complete=True,
-        seconds=seconds,
-    )
+    return reconstruction((stack, instrument, plan), tally.tables, seconds, record)
 
 
 def _alone(job: Job, tally: _Tally) -> Generator[Progress, None, None]:

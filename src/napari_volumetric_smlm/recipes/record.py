@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -30,6 +31,19 @@ def provenance(asked: Asked) -> dict[str, Any]:
     }
 
 
+def reconstruction(asked: Asked, tables: Sequence[Localizations], seconds: float, record: dict[str, Any]) -> Reconstruction:
+    """Join the tables of batches; `record` stands in the table behind what was asked, and says how many frames are done and whether all."""
+    _, instrument, plan = asked
+    return Reconstruction(
+        localizations=Localizations.joined(tables).model_copy(update={"provenance": provenance(asked) | record}),
+        plan=plan,
+        instrument_fingerprint=instrument.fingerprint,
+        frames_done=record["frames_done"],
+        complete=record["complete"],
+        seconds=seconds,
+    )
+
+
 class Collector:
     """Keeps what `reconstruct` told of, for the case that it is stopped or fails."""
 
@@ -53,20 +67,6 @@ class Collector:
         """Join what came so far, marked as incomplete with the reason among its notes; None when nothing came."""
         if not self.found:
             return None
-        _, instrument, plan = self.asked
         seconds = time.perf_counter() - self._started
-        record = {
-            **provenance(self.asked),
-            "seconds": round(seconds, 3),
-            "complete": False,
-            "frames_done": self.frames_done,
-            "notes": [reason],
-        }
-        return Reconstruction(
-            localizations=Localizations.joined(self.found).model_copy(update={"provenance": record}),
-            plan=plan,
-            instrument_fingerprint=instrument.fingerprint,
-            frames_done=self.frames_done,
-            complete=False,
-            seconds=seconds,
-        )
+        record = {"seconds": round(seconds, 3), "complete": False, "frames_done": self.frames_done, "notes": [reason]}
+        return reconstruction(self.asked, self.found, seconds, record)

@@ -143,11 +143,17 @@ def at(ring: Ring, length: float, degrees: float) -> int:
     return int(torch.hypot(ring.ky_n - length * math.sin(angle), ring.kx_n - length * math.cos(angle)).argmin())
 
 
-def test_a_weak_maximum_where_the_others_expect_it_wins_over_a_slightly_stronger_one_elsewhere():
-    ring = ring_of(60)
+def three_maxima(ring: Ring) -> torch.Tensor:
+    """Scores of three lines, each with a maximum of 40; they are turned by 60 degrees against each other."""
     scores = torch.rand((3, len(ring.ky_n)), generator=torch.Generator().manual_seed(0))
     for line, degrees in enumerate((10, 70, 130)):
         scores[line, at(ring, 45, degrees)] = 40.0
+    return scores
+
+
+def test_a_weak_maximum_where_the_others_expect_it_wins_over_a_slightly_stronger_one_elsewhere():
+    ring = ring_of(60)
+    scores = three_maxima(ring)
     scores[1, at(ring, 45, 70)] = 11.0
     scores[1, at(ring, 38, 25)] = 12.0
     choice = choose(scores, ring)
@@ -157,8 +163,6 @@ def test_a_weak_maximum_where_the_others_expect_it_wins_over_a_slightly_stronger
 
 def test_a_strong_maximum_wins_wherever_it_is():
     ring = ring_of(60)
-    scores = torch.rand((3, len(ring.ky_n)), generator=torch.Generator().manual_seed(0))
-    for line, degrees in enumerate((10, 70, 130)):
-        scores[line, at(ring, 45, degrees)] = 40.0
+    scores = three_maxima(ring)
     scores[1, at(ring, 38, 25)] = 90.0
     assert choose(scores, ring).index_l[1] == at(ring, 38, 25)
