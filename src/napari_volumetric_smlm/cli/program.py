@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import InputError, SmlmError
-from . import calibrate, convert, deconvolve, demo, doctor, evaluate, reconstruct, render, simulate, structured, train, views
+from . import calibrate, convert, deconvolve, demo, doctor, evaluate, find, reconstruct, render, simulate, structured, train, views
 from .progress import Stopped
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-VERBS = (calibrate, views, train, reconstruct, simulate, deconvolve, evaluate, render, convert, structured, demo, doctor)
+VERBS = (calibrate, views, train, reconstruct, simulate, deconvolve, find, evaluate, render, convert, structured, demo, doctor)
 
 
 class Parser(argparse.ArgumentParser):

@@ -47,6 +47,36 @@ class DeconvolvePlan(ViewsPlan):
     )
 
 
+class FindPlan(Noun):
+    """What is looked for in volumes that are there already."""
+
+    what: Literal["molecules", "blobs"] = Field(
+        "molecules", description="Molecules, each a peak that a Gaussian is fitted to; or blobs of many sizes, such as lysosomes."
+    )
+    diameter_nm: tuple[PositiveFloat, PositiveFloat] = Field((300.0, 1200.0), description="Smallest and largest diameter of blobs.")
+    model: str | None = Field(
+        None,
+        description="L-Net (.safetensors) that finds the molecules; it reads volumes that show what the objective alone would; "
+        "empty = Gaussian fits.",
+    )
+    voxel_zyx_nm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+        None, description="Size of a voxel (depth, row, column); empty = what the file says."
+    )
+    first_volume: int = Field(0, ge=0, description="First volume of a series to read, counted from 0.")
+    last_volume: int | None = Field(None, ge=0, description="Last volume, counted from 0 and included; empty = to the end.")
+    device: Device = Field("auto", description="Where a model computes.")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> FindPlan:
+        if self.last_volume is not None and self.last_volume < self.first_volume:
+            raise ValueError(f"last_volume {self.last_volume} lies before first_volume {self.first_volume}")
+        if self.diameter_nm[0] >= self.diameter_nm[1]:
+            raise ValueError(f"diameter_nm is {self.diameter_nm}: the smallest and then the largest diameter were expected")
+        if self.what == "blobs" and self.model is not None:
+            raise ValueError("a model finds molecules, not blobs: leave the model out, or set what to molecules")
+        return self
+
+
 class InspectionPlan(Noun):
     """What is shown of a frame while one steps through a light-field movie."""
 

@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..domain.images import Volume
 from ..domain.molecules import Localizations, ZReference
+from ..domain.runs import Progress
+from ..domain.volume_plans import FindPlan
 from ..engine.localize.blobs import find_blobs
-from ..engine.localize.gaussians import fit_peaks
-from ..errors import PlanError
+from ..engine.localize.gaussians import fit_peaks, peak_limit
+from ..engine.networks.published_lnet import PublishedLNet, molecules_of
+from ..errors import ModelError, PlanError
+from ..io.volume_files import VolumeFile
+from .devices import chosen_device
+from .trained import load_network
+from .volume_start import light_around
+
+# L-Net learns widths in voxels: on others than those of its training it answers wrongly without a sign
+LIKE_TRAINED = 0.02
+
+
+def find_in_volumes(file: VolumeFile, plan: FindPlan) -> Generator[Progress, None, Localizations]:
+    """Look for molecules or blobs in every volume of a series; the frame of a row is that of its volume.
+
+    Yields
+    ------
+    Progress
+        After every volume, with its table as preview.
+
+    Raises
+    ------
+    PlanError
+        If there is no such volume, or blobs would be smaller than a voxel.
+    ModelError
+        If the model is no L-Net, or was trained for other voxels.
+    StackError
+        If a volume cannot be read.
+    """
+    last = file.count - 1 if plan.last_volume is None else plan.last_volume
+    if not plan.first_volume <= last < file.count:
+        raise PlanError(f"volumes {plan.first_volume} to {last} were asked for; the file has volumes 0 to {file.count - 1}")
+    network = _lnet(plan, file) if plan.model is not None else None
+    tables = []
+    for done, k in enumerate(range(plan.first_volume, last + 1), start=1):
+        volume, where = file.volume(k), (file.first_frame + k, file.z_reference)
+        if plan.what == "blobs":
+            table = blobs_in(volume, plan.diameter_nm, *where)
+        elif network is not None:
+            table = _answered(network, volume, *where)
+        else:
+            table = molecules_in(volume, *where)
+        tables.append(table)
+        yield Progress(stage="find", done=done, total=last + 1 - plan.first_volume, preview=table)
+    return Localizations.joined(tables)
 
 
 def molecules_in(volume: Volume, frame: int = 0, z_reference: ZReference = "focus") -> Localizations:
@@ -56,6 +103,28 @@ def blobs_in(volume: Volume, diameter_nm: tuple[float, float], frame: int = 0, z
         )
     found = find_blobs(volume.values_zyx, volume.voxel_zyx_nm, diameter_nm)
     columns = _places(volume, found.index_n3, frame) | {"photons": found.light_n, "diameter_nm": found.diameter_nm_n}
+    return Localizations(columns=columns, z_reference=z_reference, pixel_nm=volume.voxel_zyx_nm[1])
+
+
+def _lnet(plan: FindPlan, file: VolumeFile) -> PublishedLNet:
+    network, card = load_network(str(plan.model), None)
+    if not isinstance(network, PublishedLNet):
+        raise ModelError(f"{plan.model} does not find molecules in volumes: choose a model of the kind lnet4 or lnet8")
+    pixel = card.units["pixel_nm"]
+    if abs(file.voxel_zyx_nm[1] / pixel - 1) > LIKE_TRAINED:
+        raise ModelError(
+            f"{plan.model} was trained for pixels of {pixel:g} nm, those of the volume have {file.voxel_zyx_nm[1]:g} nm: make the volume "
+            "with such pixels, or leave the model out"
+        )
+    return network.to(chosen_device(plan.device)).eval()
+
+
+def _answered(network: PublishedLNet, volume: Volume, frame: int, z_reference: ZReference) -> Localizations:
+    """Molecules that a network sees. photons : the light around each, of all voxels within its reach."""
+    values = torch.tensor(np.asarray(volume.values_zyx, np.float32), device=next(network.parameters()).device)
+    index, height = molecules_of(network, values, float(peak_limit(values[None])))
+    columns = _places(volume, index.double().cpu().numpy(), frame)
+    columns |= {"photons": light_around(values, index).cpu().numpy(), "confidence": height.cpu().numpy()}
     return Localizations(columns=columns, z_reference=z_reference, pixel_nm=volume.voxel_zyx_nm[1])
 
 

@@ -94,7 +94,7 @@ class VolumeLocalizer:
             else:
                 volume = as_wide_field(state.volume_zyx, self._wide.to(views.device)).clamp(min=0)
                 index, height = molecules_of(self.network, volume, float(peak_limit(volume[None])))
-                photons = _light_around(state.volume_zyx, index)
+                photons = light_around(state.volume_zyx, index)
         step = views.new_tensor([self.grid.step_nm, self.grid.pixel_nm, self.grid.pixel_nm])
         place = index * step
         place[:, 0] += self.grid.first_nm
@@ -112,7 +112,7 @@ class VolumeLocalizer:
         return self._placed[shift_v2]
 
 
-def _light_around(volume_zyx: Tensor, index_n3: Tensor) -> Tensor:
+def light_around(volume_zyx: Tensor, index_n3: Tensor) -> Tensor:
     """Sum of a volume within the reach of a molecule around places (n, 3)."""
     sides = [2 * reach + 1 for reach in REACH_ZYX]
     z, y, x = index_n3.round().long().clamp(min=0).minimum(torch.tensor(volume_zyx.shape, device=index_n3.device) - 1).unbind(1)
