@@ -17,6 +17,8 @@ from ..errors import OutputError
 from ..io.instruments import save_instrument
 from .forms import write_value
 
+PACKAGE = __name__.partition(".")[0]
+
 
 def changed_fields(plan: Noun) -> dict[str, Any]:
     """Return the fields of a plan that differ from their defaults."""
@@ -66,106 +68,56 @@ def spell_plan(plan: Noun) -> str:
     return f"{type(plan).__name__}({', '.join(f'{name}={value!r}' for name, value in changed_fields(plan).items())})"
 
 
+def _script(plan: Noun, instrument: Path, uses: dict[str, str], stack: str, ends: str) -> str:
+    """Return a script: imports (what, by module), the stack if there is one, instrument and plan, and what is done with them."""
+    module = type(plan).__module__.removeprefix(f"{PACKAGE}.")
+    uses = {module: type(plan).__name__, "io.instruments": "load_instrument", "recipes": "finish"} | uses
+    if stack:
+        uses["io.stacks"] = "open_stack"
+    imports = [f"from {PACKAGE}.{name} import {uses[name]}" for name in sorted(uses)]
+    made = [f"instrument = load_instrument({str(instrument)!r})", f"plan = {spell_plan(plan)}"]
+    return "\n".join([*imports, "", *([stack] if stack else []), *made, ends, ""])
+
+
+def _opened(paths: list[str], kind: str) -> str:
+    return f"stack = open_stack({paths!r}, kind={kind!r})"
+
+
 def reconstruct_in_python(paths: list[str], instrument: Path, plan: ReconstructPlan, output: str = "molecules.csv") -> str:
     """Return a script that does what the Reconstruct button did and writes the table."""
-    return "\n".join(
-        [
-            "from napari_volumetric_smlm.domain.plans import ReconstructPlan",
-            "from napari_volumetric_smlm.io.instruments import load_instrument",
-            "from napari_volumetric_smlm.io.stacks import open_stack",
-            "from napari_volumetric_smlm.io.tables import write_table",
-            "from napari_volumetric_smlm.recipes import finish",
-            "from napari_volumetric_smlm.recipes.reconstruct import reconstruct",
-            "",
-            f"stack = open_stack({paths!r}, kind='frames')",
-            f"instrument = load_instrument({str(instrument)!r})",
-            f"plan = {spell_plan(plan)}",
-            "result = finish(reconstruct(stack, instrument, plan))",
-            f"write_table(result.localizations, {output!r})",
-            "",
-        ]
-    )
+    uses = {"io.tables": "write_table", "recipes.reconstruct": "reconstruct"}
+    ends = f"result = finish(reconstruct(stack, instrument, plan))\nwrite_table(result.localizations, {output!r})"
+    return _script(plan, instrument, uses, _opened(paths, "frames"), ends)
 
 
 def calibrate_in_python(paths: list[str], instrument: Path, plan: CalibrationPlan, output: str = "calibration.json") -> str:
     """Return a script that does what the Calibrate button did and writes the calibration."""
-    return "\n".join(
-        [
-            "from napari_volumetric_smlm.domain.plans import CalibrationPlan",
-            "from napari_volumetric_smlm.io.instruments import load_instrument, save_instrument",
-            "from napari_volumetric_smlm.io.stacks import open_stack",
-            "from napari_volumetric_smlm.recipes import finish",
-            "from napari_volumetric_smlm.recipes.calibrate import calibrate",
-            "",
-            f"stack = open_stack({paths!r}, kind='beads')",
-            f"instrument = load_instrument({str(instrument)!r})",
-            f"plan = {spell_plan(plan)}",
-            "result = finish(calibrate([stack], instrument, plan))",
-            f"save_instrument(result.instrument, {output!r})",
-            "",
-        ]
-    )
+    uses = {"io.instruments": "load_instrument, save_instrument", "recipes.calibrate": "calibrate"}
+    ends = f"result = finish(calibrate([stack], instrument, plan))\nsave_instrument(result.instrument, {output!r})"
+    return _script(plan, instrument, uses, _opened(paths, "beads"), ends)
 
 
 def train_in_python(paths: list[str], instrument: Path, plan: TrainPlan, output: str = "model.safetensors") -> str:
     """Return a script that does what the Train button did and writes the model; it reads no images."""
-    return "\n".join(
-        [
-            "from napari_volumetric_smlm.domain.plans import TrainPlan",
-            "from napari_volumetric_smlm.io.instruments import load_instrument",
-            "from napari_volumetric_smlm.io.models import write_model_weights",
-            "from napari_volumetric_smlm.recipes import finish",
-            "from napari_volumetric_smlm.recipes.train import train",
-            "",
-            f"instrument = load_instrument({str(instrument)!r})",
-            f"plan = {spell_plan(plan)}",
-            "result = finish(train(instrument, plan))",
-            f"write_model_weights(result.weights, result.card.model_dump(mode='json'), {output!r})",
-            "",
-        ]
-    )
+    uses = {"io.models": "write_model_weights", "recipes.train": "train"}
+    ends = "result = finish(train(instrument, plan))\n"
+    ends += f"write_model_weights(result.weights, result.card.model_dump(mode='json'), {output!r})"
+    return _script(plan, instrument, uses, "", ends)
 
 
 def structured_in_python(paths: list[str], instrument: Path, plan: StructuredPlan, output: str = "sharp.tif") -> str:
     """Return a script that does what the button of structured illumination did and writes the image."""
-    return "\n".join(
-        [
-            "from napari_volumetric_smlm.domain.structured_plans import StructuredPlan",
-            "from napari_volumetric_smlm.io.instruments import load_instrument",
-            "from napari_volumetric_smlm.io.results import write_structured",
-            "from napari_volumetric_smlm.io.stacks import open_stack",
-            "from napari_volumetric_smlm.recipes import finish",
-            "from napari_volumetric_smlm.recipes.structured import reconstruct_structured",
-            "",
-            f"stack = open_stack({paths!r}, kind='structured')",
-            f"instrument = load_instrument({str(instrument)!r})",
-            f"plan = {spell_plan(plan)}",
-            "result = finish(reconstruct_structured(stack, instrument, plan))",
-            f"write_structured(result.images_tyx, result, {output!r})",
-            "",
-        ]
-    )
+    uses = {"io.results": "write_structured", "recipes.structured": "reconstruct_structured"}
+    ends = "result = finish(reconstruct_structured(stack, instrument, plan))\n"
+    ends += f"write_structured(result.images_tyx, result, {output!r})"
+    return _script(plan, instrument, uses, _opened(paths, "structured"), ends)
 
 
 def volumes_in_python(paths: list[str], instrument: Path, plan: ViewsPlan, output: str = "volumes.tif") -> str:
     """Return a script that makes and writes the volume of every frame."""
-    return "\n".join(
-        [
-            "from pathlib import Path",
-            "",
-            f"from napari_volumetric_smlm.domain.volume_plans import {type(plan).__name__}",
-            "from napari_volumetric_smlm.io.instruments import load_instrument",
-            "from napari_volumetric_smlm.io.stacks import open_stack",
-            "from napari_volumetric_smlm.recipes import finish",
-            "from napari_volumetric_smlm.recipes.volume_series import write_volumes",
-            "",
-            f"stack = open_stack({paths!r}, kind='frames')",
-            f"instrument = load_instrument({str(instrument)!r})",
-            f"plan = {spell_plan(plan)}",
-            f"finish(write_volumes(stack, instrument, plan, Path({output!r})))",
-            "",
-        ]
-    )
+    ends = f"finish(write_volumes(stack, instrument, plan, Path({output!r})))"
+    script = _script(plan, instrument, {"recipes.volume_series": "write_volumes"}, _opened(paths, "frames"), ends)
+    return f"from pathlib import Path\n\n{script}"
 
 
 def on_command_line(verb: str, paths: list[str], instrument: Path, plan: Noun, output: str) -> str:

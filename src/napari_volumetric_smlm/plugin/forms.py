@@ -137,13 +137,10 @@ class PlanForm(QWidget):
         PlanError
             If a value is missing or wrong; all are named.
         """
-        values, wrong = self.values()
-        if not wrong:
-            try:
-                return self.noun.model_validate(values)
-            except pydantic.ValidationError as problem:
-                wrong = self._explain(problem, values)
-        raise PlanError("; ".join(f"{label_of(name)}: {words}" if name else words for name, words in wrong.items()))
+        noun, wrong = self._read()
+        if noun is None:
+            raise PlanError("; ".join(f"{label_of(name)}: {words}" if name else words for name, words in wrong.items()))
+        return noun
 
     @property
     def problem(self) -> str:
@@ -216,25 +213,26 @@ class PlanForm(QWidget):
                     wrong[name] = "is required; " + (self.noun.model_fields[name].description or "fill it in")
         return values, wrong
 
-    def _explain(self, problem: pydantic.ValidationError, values: dict[str, Any]) -> dict[str, str]:
-        wrong: dict[str, str] = {}
-        for item in problem.errors(include_url=False):
-            name = str(item["loc"][0]) if item["loc"] else ""
-            words = str(item["ctx"]["error"]) if item["type"] == "value_error" else f"{values.get(name)!r}: {item['msg']}"
-            wrong.setdefault(name, words)
-        return wrong
+    def _read(self) -> tuple[Noun | None, dict[str, str]]:
+        """Return the noun, or None and what is wrong, by field; what lies between fields has no name."""
+        values, wrong = self.values()
+        if wrong:
+            return None, wrong
+        try:
+            return self.noun.model_validate(values), {}
+        except pydantic.ValidationError as problem:
+            for item in problem.errors(include_url=False):
+                name = str(item["loc"][0]) if item["loc"] else ""
+                words = str(item["ctx"]["error"]) if item["type"] == "value_error" else f"{values.get(name)!r}: {item['msg']}"
+                wrong.setdefault(name, words)
+            return None, wrong
 
     def _on_change(self) -> None:
         self._check()
         self.changed.emit()
 
     def _check(self) -> None:
-        values, wrong = self.values()
-        if not wrong:
-            try:
-                self.noun.model_validate(values)
-            except pydantic.ValidationError as problem:
-                wrong = self._explain(problem, values)
+        wrong = self._read()[1]
         for name, editor in self.editors.items():
             # an empty required field is not wrong yet; the button says what is missing
             bad = name in wrong and not (isinstance(editor, QLineEdit) and not editor.text().strip())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton
 
 from ...domain.plans import CalibrationPlan
 from ...domain.runs import Calibration
@@ -18,7 +18,6 @@ from ..forms import PlanForm
 from ..jobs import calibrate_job, find_beads_job
 from ..layers import lay_calibration, noun_of
 from ..samples import example_instruments
-from ..session import CAME_ALONG
 from ..settings import preferences
 from ..workers import Job, Outcome, Tick
 from .calls_bar import CallsBar
@@ -30,7 +29,7 @@ from .job_widget import JobWidget
 from .optics import OpticsPanel
 from .pickers import InstrumentPicker
 from .presets import PresetBar
-from .sections import NARROWEST_PX, Section, grey_pixmap, stacked
+from .sections import NARROWEST_PX, Section, Words, beside, grey_pixmap, stacked
 from .steps import StepsBar
 
 FIRST_FIELDS = ("z_step_nm", "bead_diameter_nm")
@@ -63,8 +62,7 @@ class CalibrateWidget(JobWidget):
         self.bead_words = QLabel()
         self.bead_words.setWordWrap(True)
         self.panel = JobPanel("Calibrate", self.session.log)
-        self.warning = QLabel()
-        self.warning.setWordWrap(True)
+        self.warning = Words()
         self.verdict = QLabel()
         self.verdict.setWordWrap(True)
         self.verdict.setAccessibleName("Verdict")
@@ -98,11 +96,6 @@ class CalibrateWidget(JobWidget):
         self.marks.disconnect_viewer()
 
     def _lay_out(self) -> None:
-        row = QWidget()
-        inside = QHBoxLayout(row)
-        inside.setContentsMargins(0, 0, 0, 0)
-        inside.addWidget(self.find_button)
-        inside.addWidget(self.bead_words, 1)
         self.lay(
             self.steps,
             QLabel("Instrument, as far as it is known"),
@@ -111,7 +104,7 @@ class CalibrateWidget(JobWidget):
             QLabel("Bead stack"),
             self.beads,
             self.first,
-            row,
+            beside(self.find_button, self.bead_words, widest=self.bead_words),
             self.warning,
             self.panel,
             self.fit,
@@ -197,9 +190,7 @@ class CalibrateWidget(JobWidget):
         self.marks.follow(layers[0] if layers else None)
         stack = noun_of(layers[0], "stack") if layers else None
         self.optics.camera.show_stack(stack)
-        travelling = noun_of(layers[0], "instrument") if layers else None
-        if travelling is not None and self.session.may_take(travelling):
-            self.session.choose_instrument(travelling, CAME_ALONG)
+        if self.takes_instrument(layers):
             return
         words = [*filter(None, [binding_warning()]), *self.beads.warnings()]
         noted = self._noted_step(stack)
@@ -207,9 +198,7 @@ class CalibrateWidget(JobWidget):
             self.first.set_value("z_step_nm", noted)
         elif stack is not None and stack.z_step_nm and noted is None:
             words = [*words, f"the file says that its z step is {abs(stack.z_step_nm):g} nm; which sign it has, only you know"]
-        self.warning.setText("\n".join(f"⚠ {line}" for line in words[:3]))
-        self.warning.setToolTip("\n".join(words))
-        self.warning.setVisible(bool(words))
+        self.warning.warn(words)
         self._on_form()
 
     def _noted_step(self, stack: Any) -> float | None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QWidget
 
 from ...domain.images import RawStack
 from ...domain.instrument import Camera
 from ...errors import SmlmError
 from ..forms import PlanForm
-from .sections import stacked
+from .sections import Words, beside, stacked
 
 FIELDS = tuple(name for name in Camera.model_fields if name != "name")
 # typical of their kind; the certificate that came with a camera knows better
@@ -48,14 +48,9 @@ class CameraPanel(QWidget):
         self.presets.setAccessibleName("Typical cameras")
         self.metadata_button = QPushButton("From metadata")
         self.form = PlanForm(Camera, FIELDS)
-        self.words = QLabel()
-        self.words.setWordWrap(True)
+        self.words = Words()
         self._stack: RawStack | None = None
-        top = QWidget()
-        row = QHBoxLayout(top)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.presets, 1)
-        row.addWidget(self.metadata_button)
+        top = beside(self.presets, self.metadata_button, widest=self.presets)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(stacked(top, self.form, self.words))
@@ -108,8 +103,7 @@ class CameraPanel(QWidget):
                 words = judge_camera(self.camera(), self._stack)
             except SmlmError as error:
                 words = [str(error)]
-        self.words.setText("\n".join(f"⚠ {line}" for line in words))
-        self.words.setVisible(bool(words))
+        self.words.say("\n".join(f"⚠ {line}" for line in words))
 
 
 def judge_camera(camera: Camera, stack: RawStack, which: int = 0) -> list[str]:

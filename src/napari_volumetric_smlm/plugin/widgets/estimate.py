@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ...domain.runs import TrainingCost
 from ...errors import SmlmError
@@ -14,6 +14,7 @@ from ..settings import preferences
 from ..training import estimate_job
 from ..workers import Job, Outcome, State, Tick
 from .job import spell_seconds
+from .sections import Words
 
 ASK = "How long will it take here?"
 
@@ -35,11 +36,8 @@ class Estimate(QWidget):
         self.button.setToolTip(
             "<qt>Measure a few steps of each preset on this device, usually in less than a minute; nothing is kept.</qt>"
         )
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setAccessibleName("Time and memory of the presets")
+        self.words = Words("Time and memory of the presets")
         self.words.setToolTip("<qt>Memory: of the GPU, or without one of the whole program.</qt>")
-        self.words.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.button)
@@ -53,7 +51,7 @@ class Estimate(QWidget):
         """Forget what was measured for other settings than those of now; every preset was measured, so that one does not count."""
         if self.words.text() and self._settings() != self._asked:
             self.job.stop()
-            self._say("")
+            self.words.say("")
 
     def _settings(self) -> Any:
         try:
@@ -61,10 +59,6 @@ class Estimate(QWidget):
         except SmlmError:
             return None
         return instrument.fingerprint, plan.model_copy(update={"preset": "quick"})
-
-    def _say(self, text: str) -> None:
-        self.words.setText(text)
-        self.words.setVisible(bool(text))
 
     def _on_click(self) -> None:
         if self.job.busy:
@@ -77,15 +71,15 @@ class Estimate(QWidget):
             return
         chosen = preferences()
         self._asked = self._settings()
-        self._say("Starting ...")
+        self.words.say("Starting ...")
         self.job.start(lambda: estimate_job(instrument, plan, chosen), quiet=True)
 
     def _on_tick(self, tick: Tick) -> None:
         if self.job.state is State.RUNNING:
-            self._say(f"{tick.progress.message or tick.progress.stage} ...")
+            self.words.say(f"{tick.progress.message or tick.progress.stage} ...")
 
     def _on_end(self, outcome: Outcome) -> None:
-        self._say(costs_in_words(outcome.value) if outcome.kind == "done" else "")
+        self.words.say(costs_in_words(outcome.value) if outcome.kind == "done" else "")
         if outcome.kind == "failed":
             self.failed.emit(outcome.error)
 

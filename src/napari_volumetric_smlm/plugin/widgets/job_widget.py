@@ -10,7 +10,8 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ...io.napari_version import napari_problem
-from ..session import session_of, unwrapped
+from ..layers import noun_of
+from ..session import CAME_ALONG, session_of, unwrapped
 from ..workers import Job
 from .job import JobPanel
 from .log import LogPanel
@@ -62,6 +63,14 @@ class JobWidget(QWidget):
         """Connect to something that outlives this widget; `leave` disconnects it."""
         signal.connect(slot)
         self._links.append((signal, slot))
+
+    def takes_instrument(self, layers: Sequence[Any]) -> bool:
+        """Whether the session now takes the instrument that came with chosen layers; all widgets are told of it, this one too."""
+        instrument = noun_of(layers[0], "instrument") if layers else None
+        if instrument is None or not self.session.may_take(instrument):
+            return False
+        self.session.choose_instrument(instrument, CAME_ALONG)
+        return True
 
     def leave(self) -> None:
         """Stop the jobs, and listen no longer to session and viewer."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton
 
 from ...domain.images import RawStack
 from ...domain.instrument import Instrument
@@ -19,7 +19,7 @@ from ..view_jobs import cut_views_job, find_lenses_job, put_lenses_job
 from ..view_layers import lay_views
 from ..workers import Job, Outcome
 from .frames import StackBox
-from .sections import Section, stacked
+from .sections import Section, beside, stacked
 
 
 class LensBox(Section):
@@ -36,12 +36,7 @@ class LensBox(Section):
         self.show_button = _button("Show views", "Cut the views out and lay them over each other in colours that add up to white.")
         self.words = QLabel()
         self.words.setWordWrap(True)
-        row = QWidget()
-        inside = QHBoxLayout(row)
-        inside.setContentsMargins(0, 0, 0, 0)
-        for button in (self.find_button, self.apply_button, self.show_button):
-            inside.addWidget(button)
-        super().__init__("Light-field views", stacked(row, self.words))
+        super().__init__("Light-field views", stacked(beside(self.find_button, self.apply_button, self.show_button), self.words))
         self.session, self.frames = session, frames
         self.marks = LensMarks(session)
         self.job = Job(self)

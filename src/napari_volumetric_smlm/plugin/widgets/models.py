@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from qtpy.QtCore import Qt, Signal, SignalInstance
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from ...domain.instrument import Instrument
 from ...domain.runs import ModelCard
@@ -21,6 +21,7 @@ from ..forms import label_of, write_value
 from ..session import Session
 from ..settings import preferences
 from ..training import models_folder
+from .sections import Words
 
 NO_MODEL = "No model (search)"
 FILTER = "Models (*.safetensors)"
@@ -119,17 +120,15 @@ class ModelPicker(QWidget):
         self.box.setMinimumContentsLength(12)
         self.open_button = QPushButton("Open...")
         self.open_button.setToolTip("<qt>Choose a model (.safetensors) that lies elsewhere; its card must lie beside it.</qt>")
-        self.facts = QLabel()
-        self.warning = QLabel()
+        self.facts, self.warning = Words(), Words()
         row = QHBoxLayout()
         row.addWidget(self.box, 1)
         row.addWidget(self.open_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
-        for label in (self.facts, self.warning):
-            label.setWordWrap(True)
-            layout.addWidget(label)
+        layout.addWidget(self.facts)
+        layout.addWidget(self.warning)
         self.box.opening.connect(self.refresh)
         self.box.activated.connect(self._on_activated)
         self.open_button.clicked.connect(self.ask)
@@ -191,11 +190,9 @@ class ModelPicker(QWidget):
             except SmlmError as error:
                 trouble = str(error)
                 self.problem = f"The model {'does not fit the instrument' if words else 'cannot be read'}: choose another one, or none"
-        warning = f"⚠ {trouble or doubt}" if trouble or doubt else ""
-        for label, text in ((self.facts, words), (self.warning, warning)):
-            label.setText(text)
-            label.setVisible(bool(text))
+        self.facts.say(words)
         self.facts.setToolTip(tip)
+        self.warning.say(f"⚠ {trouble or doubt}" if trouble or doubt else "")
 
 
 def card_words(card: ModelCard) -> str:

@@ -16,7 +16,7 @@ from ..settings import preferences
 from ..view_jobs import rebuild_views_job
 from ..workers import Job, Outcome
 from .camera import CameraPanel
-from .sections import Section, stacked
+from .sections import Section, beside, stacked
 
 OPTICS = ("emission_nm", "sample_index", "focal_plane_nm", "depth_range_nm", "wave_model", "supercritical", "name")
 EDIT_MS = 400
@@ -62,11 +62,7 @@ class OpticsPanel(QWidget):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(EDIT_MS)
-        buttons = QWidget()
-        row = QHBoxLayout(buttons)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.new_button)
-        row.addWidget(self.save_button)
+        buttons = beside(self.new_button, self.save_button)
         optics = stacked(self.objective, self.optics)
         mask = stacked(self.mask_facts, self.mask, self.mask_button)
         layout = QHBoxLayout(self)

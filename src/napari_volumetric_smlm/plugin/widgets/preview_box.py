@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from ...errors import SmlmError
 from ..jobs import explain_job
@@ -13,6 +13,7 @@ from ..layers import FRAMES, PICTURE
 from ..overlay import Overlay
 from ..preview import Preview
 from ..settings import preferences
+from .sections import Words
 from .views import ViewBar
 
 
@@ -31,9 +32,7 @@ class PreviewBox(QWidget):
             "<qt>Find the molecules of the current frame again whenever a setting or the frame changes, "
             "with what was found and what is left over as layers.</qt>"
         )
-        self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.hide()
+        self.words = Words()
         self.preview = Preview(self._wish, self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -41,14 +40,9 @@ class PreviewBox(QWidget):
         layout.addWidget(self.words)
         self.switch.toggled.connect(self._on_switch)
         self.preview.arrived.connect(self._on_arrived)
-        self.preview.failed.connect(lambda error: self.say(f"⚠ {error}"))
-        self.preview.busy_changed.connect(lambda busy: self.say("Looking for molecules ..." if busy else ""))
+        self.preview.failed.connect(lambda error: self.words.say(f"⚠ {error}"))
+        self.preview.busy_changed.connect(lambda busy: self.words.say("Looking for molecules ..." if busy else ""))
         overlay.frame_changed.connect(self._on_frame)
-
-    def say(self, text: str) -> None:
-        """Show a sentence, or nothing."""
-        self.words.setText(text)
-        self.words.setVisible(bool(text))
 
     def allow(self, allowed: bool) -> None:
         """Whether everything is there that a preview needs; whatever changed, preview again."""
@@ -68,7 +62,7 @@ class PreviewBox(QWidget):
     def _on_switch(self, switched_on: bool) -> None:
         self.preview.enable(switched_on)
         if not switched_on:
-            self.say("")
+            self.words.say("")
             self.overlay.forget_preview()
 
     def _on_frame(self, frame: int) -> None:
@@ -81,4 +75,4 @@ class PreviewBox(QWidget):
         else:
             self.overlay.show_only(self.views.role)
         count = len(explanation.localizations)
-        self.say(f"{count} molecule{'' if count == 1 else 's'} in frame {explanation.frame} with these settings")
+        self.words.say(f"{count} molecule{'' if count == 1 else 's'} in frame {explanation.frame} with these settings")

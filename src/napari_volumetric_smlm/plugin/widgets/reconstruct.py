@@ -13,11 +13,10 @@ from ...io.napari_version import binding_warning
 from ...recipes.record import Collector
 from ..forms import PlanForm
 from ..jobs import RESTART, Result, finish_job, reconstruct_job
-from ..layers import PICTURE, noun_of
+from ..layers import PICTURE
 from ..overlay import Overlay
 from ..projection import Projection
 from ..samples import example_instruments
-from ..session import CAME_ALONG
 from ..settings import preferences
 from ..space import show_in_space
 from ..streaming import Stream
@@ -33,7 +32,7 @@ from .molecules import MoleculeTable
 from .pickers import InstrumentPicker
 from .presets import PresetBar
 from .preview_box import PreviewBox
-from .sections import Section, stacked
+from .sections import Section, Words, stacked
 from .share import SharePanel
 from .steps import StepsBar
 from .views import ViewBar
@@ -62,8 +61,7 @@ class ReconstructWidget(JobWidget):
         self.lenses = LensBox(self.session, self.frames)
         self.model = ModelPicker(self.session)
         self.panel = JobPanel("Reconstruct", self.session.log)
-        self.warning = QLabel()
-        self.warning.setWordWrap(True)
+        self.warning = Words()
         self.views = ViewBar()
         self.form = PlanForm(ReconstructPlan, FORM_FIELDS)
         self.region_button = QPushButton("Region from rectangle")
@@ -232,9 +230,7 @@ class ReconstructWidget(JobWidget):
     def _on_source(self) -> None:
         self.frames.fit_to(self.session.instrument)
         layers = self.frames.layers
-        travelling = noun_of(layers[0], "instrument") if layers else None
-        if travelling is not None and self.session.may_take(travelling):
-            self.session.choose_instrument(travelling, CAME_ALONG)
+        if self.takes_instrument(layers):
             return
         instrument = self.session.instrument
         if instrument is not None:
@@ -244,10 +240,7 @@ class ReconstructWidget(JobWidget):
             if known is not None and self._asked is None:
                 self.session.recall_model(known.model)
                 self.form.set_plan(known.model_copy(update={"first_frame": 0, "last_frame": None, "region_yx_px": None}))
-        warnings = [*filter(None, [binding_warning()]), *self.frames.warnings()]
-        self.warning.setText("\n".join(f"⚠ {words}" for words in warnings[:3]))
-        self.warning.setToolTip("\n".join(warnings))
-        self.warning.setVisible(bool(warnings))
+        self.warning.warn([*filter(None, [binding_warning()]), *self.frames.warnings()])
         self._on_form()
 
     def _on_form(self) -> None:
@@ -263,7 +256,8 @@ class ReconstructWidget(JobWidget):
         return self.frames.stack(), self.session.instrument, self.form.plan()
 
     def _on_table(self) -> None:
-        self.overlay.prepare() if self.session.table is not None and self.overlay.frames else None
+        if self.session.table is not None and self.overlay.frames:
+            self.overlay.prepare()
         self.overlay.refresh()
         self._show_rows()
         self.share.refresh()

@@ -1,14 +1,17 @@
-"""Pieces of layout that our widgets share: folding sections and a scroll area that works in a narrow dock."""
+"""Pieces of layout that our widgets share: folding sections, lines of words, and a scroll area that works in a narrow dock."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
-from qtpy.QtWidgets import QFrame, QScrollArea, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QToolButton, QVBoxLayout, QWidget
 
 NARROWEST_PX = 320
+MOST_WARNINGS = 3
 
 
 class Section(QWidget):
@@ -41,6 +44,26 @@ class Section(QWidget):
         self.content.setVisible(opened)
 
 
+class Words(QLabel):
+    """A line for sentences that is hidden while it is empty."""
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setAccessibleName(name)
+        self.hide()
+
+    def say(self, text: str) -> None:
+        """Show sentences, or nothing."""
+        self.setText(text)
+        self.setVisible(bool(text))
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Show the first warnings, all of them in the tooltip; or nothing."""
+        self.say("\n".join(f"⚠ {words}" for words in warnings[:MOST_WARNINGS]))
+        self.setToolTip("\n".join(warnings))
+
+
 def scrolling(content: QWidget) -> QScrollArea:
     """Return a scroll area that never scrolls sideways."""
     area = QScrollArea()
@@ -58,6 +81,16 @@ def stacked(*parts: QWidget, margin: int = 0) -> QWidget:
     layout.setContentsMargins(margin, margin, margin, margin)
     for part in parts:
         layout.addWidget(part)
+    return widget
+
+
+def beside(*parts: QWidget, widest: QWidget | None = None) -> QWidget:
+    """Return a widget with others beside each other; `widest` takes the room that is left."""
+    widget = QWidget()
+    layout = QHBoxLayout(widget)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        layout.addWidget(part, 1 if part is widest else 0)
     return widget
 
 

@@ -21,11 +21,11 @@ from .importing import Importer
 from .job import JobPanel
 from .job_widget import JobWidget
 from .presets import PresetBar
-from .sections import Section
+from .sections import Section, Words
 from .structured_evidence import EvidenceBox
 from .structured_forms import FIRST_PLAN, StructuredForms
 from .structured_microscope import MicroscopeBox
-from .structured_retouch import RetouchBox, say, words_label
+from .structured_retouch import RetouchBox
 from .structured_supplied import SuppliedBox
 from .views import ViewBar
 
@@ -55,9 +55,9 @@ class StructuredWidget(JobWidget):
         self.microscope = MicroscopeBox(self.session)
         self.forms = StructuredForms()
         self.supplied = SuppliedBox(self.session)
-        self.warning = words_label()
+        self.warning = Words()
         self.panel = JobPanel("Estimate and reconstruct", self.session.log)
-        self.notes = words_label()
+        self.notes = Words()
         self.evidence = EvidenceBox()
         self.views = ViewBar(VIEWS)
         self.retouch = RetouchBox(self.view, self.question, lambda: self.panel.job.busy)
@@ -123,7 +123,7 @@ class StructuredWidget(JobWidget):
         self.microscope.remember()
         self.session.memory.store_plan(question.plan, self.microscope.fingerprint)
         self.retouch.rest()
-        say(self.notes, "")
+        self.notes.say("")
         self.panel.run(lambda: structured_job(question, chosen))
 
     def question(self) -> Question:
@@ -156,7 +156,7 @@ class StructuredWidget(JobWidget):
         self.panel.set_reason(reason)
         supplied = self.supplied.illumination is not None or self.supplied.otf is not None
         self.calls.set_call(None if reason or supplied else self._call)
-        say(self.warning, "" if reason else "\n".join(f"⚠ {words}" for words in self._warnings()[:3]))
+        self.warning.warn([] if reason else self._warnings())
         self.retouch.preview.ask()
 
     def _warnings(self) -> list[str]:
@@ -199,7 +199,7 @@ class StructuredWidget(JobWidget):
         self.panel.say(f"{size} · {self.panel.message.text()}")
         notes = list(answer.notes)
         more = f"\n... and {len(notes) - MOST_NOTES} more, see the log" if len(notes) > MOST_NOTES else ""
-        say(self.notes, "\n".join(f"⚠ {words}" for words in notes[:MOST_NOTES]) + more)
+        self.notes.say("\n".join(f"⚠ {words}" for words in notes[:MOST_NOTES]) + more)
         for words in notes:
             self.session.log.add(words)
         self.retouch.take(answer)

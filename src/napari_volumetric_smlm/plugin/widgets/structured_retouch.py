@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from ...domain.structured_plans import StructuredPlan
 from ...errors import SmlmError
@@ -16,6 +16,7 @@ from ..settings import preferences
 from ..structured_jobs import Answer, Question, retouch_job
 from ..structured_layers import RETOUCHED
 from ..structured_view import StructuredView
+from .sections import Words
 from .structured_forms import FILTER_FIELDS
 
 # a preview takes a tenth of a second: waiting longer would only be felt
@@ -43,7 +44,7 @@ class RetouchBox(QWidget):
             "<qt>Reconstruct the current time point again whenever a setting of the reconstruction changes, with the patterns "
             "that were found. The preview lies over the result; the button makes the settings those of the result.</qt>"
         )
-        self.words = words_label()
+        self.words = Words()
         self.preview = Preview(self._wish, self, PAUSE_MS)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -51,7 +52,7 @@ class RetouchBox(QWidget):
         layout.addWidget(self.words)
         self.switch.toggled.connect(self._on_switch)
         self.preview.arrived.connect(self._on_arrived)
-        self.preview.failed.connect(lambda error: say(self.words, f"⚠ {error}"))
+        self.preview.failed.connect(lambda error: self.words.say(f"⚠ {error}"))
         view.moved.connect(self._on_moved)
         self.switch.setChecked(True)
 
@@ -67,7 +68,7 @@ class RetouchBox(QWidget):
 
     def forget(self, words: str = "") -> None:
         """Show the answer as it is."""
-        say(self.words, words)
+        self.words.say(words)
         self.view.forget_retouched()
 
     def _wish(self) -> Any:
@@ -96,7 +97,7 @@ class RetouchBox(QWidget):
         one = "image" if answer.images.plane_nm is None else "volume"
         number = self._image if answer.images.plane_nm is None else self._image // answer.images.planes
         which = f" of {one} {number}" if len(answer.images.images_tyx) > (1 if one == "image" else answer.images.planes) else ""
-        say(self.words, f"Preview{which} with these settings; the button makes them those of the result.")
+        self.words.say(f"Preview{which} with these settings; the button makes them those of the result.")
 
     def _on_moved(self, frame: int) -> None:
         if not self.view.layers(RETOUCHED) or self.answer is None or len(self.answer.images.images_tyx) == 1:
@@ -118,17 +119,3 @@ def _same_patterns(one: Question, other: Question) -> bool:
 
 def _kept(plan: StructuredPlan) -> dict[str, Any]:
     return plan.model_dump(exclude=RETOUCHING)
-
-
-def words_label() -> QLabel:
-    """Return a line for sentences that is hidden while it is empty."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.hide()
-    return label
-
-
-def say(label: QLabel, text: str) -> None:
-    """Show sentences, or nothing."""
-    label.setText(text)
-    label.setVisible(bool(text))

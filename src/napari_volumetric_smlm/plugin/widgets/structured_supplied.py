@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QLabel, QLineEdit, QPushButton, QWidget
 
 from ...domain.illumination import Illumination, RadialOTF
 from ...errors import PlanError, SmlmError
 from ...io.otf_files import load_illumination, load_otf, save_illumination
 from ..session import Session
+from .sections import beside
 
 
 class SuppliedBox(QWidget):
@@ -44,10 +45,10 @@ class SuppliedBox(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         layout.addRow("Patterns:", self.patterns_name)
-        layout.addRow(_row(self.load_button, self.save_button))
+        layout.addRow(beside(self.load_button, self.save_button))
         layout.addRow("OTF:", self.otf_name)
         layout.addRow("OTF step (1/µm):", self.step)
-        layout.addRow(_row(self.otf_button, self.clear_button))
+        layout.addRow(beside(self.otf_button, self.clear_button))
         self.load_button.clicked.connect(self._ask_patterns)
         self.save_button.clicked.connect(self._ask_save)
         self.otf_button.clicked.connect(self._ask_otf)
@@ -129,12 +130,3 @@ def _button(title: str, tip: str) -> QPushButton:
     button.setToolTip(f"<qt>{tip}</qt>")
     button.setAccessibleName(tip)
     return button
-
-
-def _row(*parts: QWidget) -> QWidget:
-    widget = QWidget()
-    row = QHBoxLayout(widget)
-    row.setContentsMargins(0, 0, 0, 0)
-    for part in parts:
-        row.addWidget(part)
-    return widget

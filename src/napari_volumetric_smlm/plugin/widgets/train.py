@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QLineEdit, QPushButton
 
 from ...domain.instrument import Instrument
 from ...domain.plans import TrainPlan
@@ -27,7 +27,7 @@ from .job_widget import JobWidget
 from .models import FILTER, accuracy_words
 from .pickers import InstrumentPicker
 from .presets import PresetBar
-from .sections import Section, stacked
+from .sections import Section, Words, beside, stacked
 from .steps import StepsBar
 
 FIRST_FIELDS = ("preset", "density_per_um2", "photons", "background_photons")
@@ -45,13 +45,13 @@ class TrainWidget(JobWidget):
             return
         self.steps = StepsBar(self.session, "Train")
         self.instrument = InstrumentPicker(self.session, example_instruments())
-        self.warning = QLabel()
+        self.warning = Words()
         self.name = QLineEdit()
         self.name.setToolTip("<qt>The model will be a file of this name.</qt>")
         self.name.setAccessibleName("Name of the model")
         self.choose_button = QPushButton("Choose...")
         self.choose_button.setToolTip("<qt>Save the model in another folder.</qt>")
-        self.name_words = QLabel()
+        self.name_words = Words()
         self.anew_button = QPushButton("Begin anew")
         self.anew_button.setToolTip("<qt>Delete what the stopped training of this name has learned.</qt>")
         self.first = PlanForm(TrainPlan, FIRST_FIELDS)
@@ -81,13 +81,7 @@ class TrainWidget(JobWidget):
         return [self.panel, self.estimate.job]
 
     def _lay_out(self) -> None:
-        row = QWidget()
-        inside = QHBoxLayout(row)
-        inside.setContentsMargins(0, 0, 0, 0)
-        inside.addWidget(self.name, 1)
-        inside.addWidget(self.choose_button)
-        for label in (self.warning, self.name_words, self.verdict):
-            label.setWordWrap(True)
+        self.verdict.setWordWrap(True)
         introduction = QLabel("What your frames look like; what the model never saw it will not find.")
         introduction.setWordWrap(True)
         self.lay(
@@ -99,7 +93,7 @@ class TrainWidget(JobWidget):
             self.first,
             self.estimate,
             QLabel("Name of the model"),
-            row,
+            beside(self.name, self.choose_button, widest=self.name),
             self.name_words,
             self.anew_button,
             self.panel,
@@ -202,8 +196,7 @@ class TrainWidget(JobWidget):
             words.append(
                 "this instrument was not calibrated with beads: the network learns the images that it should make, not those it makes"
             )
-        self.warning.setText("\n".join(f"⚠ {line}" for line in words))
-        self.warning.setVisible(bool(words))
+        self.warning.warn(words)
         self._on_form()
 
     def _unfinished(self, instrument: Instrument) -> str:
@@ -242,8 +235,7 @@ class TrainWidget(JobWidget):
             words = "There is a model of this name: it stays until the new one is complete, and is then replaced."
         self.name.setToolTip(f"<qt>The model will be {place}, its card beside it.</qt>")
         if not self.panel.job.busy:
-            self.name_words.setText(words)
-            self.name_words.setVisible(bool(words))
+            self.name_words.say(words)
             self.anew_button.setVisible(kept is not None)
         return ""
 

@@ -15,16 +15,15 @@ from ...errors import PlanError, SmlmError
 from ...io.stacks import compare_with_instrument
 from ..actions import RECONSTRUCT, VOLUMES, open_widget
 from ..frame_molecules import FrameMolecules
-from ..layers import noun_of
 from ..live_volumes import LiveVolumes
 from ..samples import example_instruments
-from ..session import CAME_ALONG
 from ..settings import preferences
 from ..volume_jobs import DECONVOLUTION, NETWORK, VolumeQuestion, all_volumes_job
 from ..volume_model import VolumeModel
 from ..workers import Job, Outcome
 from .calls_bar import CallsBar
 from .depth_legend import DepthLegend
+from .find_box import FindBox
 from .frames import StackBox
 from .importing import Importer
 from .job import JobPanel
@@ -33,8 +32,7 @@ from .lenses import LensBox
 from .models import VOLUMES as FOR_VOLUMES
 from .models import ModelPicker, models_that_suit
 from .pickers import InstrumentPicker
-from .sections import Section, stacked
-from .structured_retouch import say, words_label
+from .sections import Section, Words, stacked
 from .volume_forms import ONE_METHOD, UnderneathBox, VolumeForms
 
 VERBS = {True: "reconstruct --volume --each-frame", False: "deconvolve --each-frame"}
@@ -60,11 +58,11 @@ class VolumesWidget(JobWidget):
         self.show_button.setCheckable(True)
         self.show_button.setMinimumHeight(38)
         self.show_button.setAccessibleName("Show volumes")
-        self.words = words_label()
-        self.words.setAccessibleName("State of the volume")
+        self.words = Words("State of the volume")
         self.under = UnderneathBox(self.session)
         self.panel = JobPanel("Volumes of all frames…", self.session.log, "Stop and keep the volumes that are done")
         self.calls = CallsBar(self.session, VERBS[True], "volumes.tif")
+        self.find = FindBox(self.session)
         self.found = FrameMolecules(self.session)
         self.live = LiveVolumes(self.session, self)
         self._finder: Any = None
@@ -74,7 +72,7 @@ class VolumesWidget(JobWidget):
 
     def jobs(self) -> list[JobPanel | Job]:
         """Return everything that may run."""
-        return [self.panel, self.live.preview.job, self.importer.job, self.lenses.job]
+        return [self.panel, self.find.panel, self.live.preview.job, self.importer.job, self.lenses.job]
 
     def leave(self) -> None:
         """Stop the jobs, close the window of the volume, and listen no longer to session and viewer."""
@@ -106,6 +104,7 @@ class VolumesWidget(JobWidget):
             self.under,
             Section("Settings of the volumes", stacked(self.forms.views, QLabel("Richardson-Lucy"), self.forms.deconvolution)),
             Section("All frames", stacked(self.forms.span, self.panel, self.calls)),
+            Section("Molecules or blobs of a file", self.find),
         )
 
     def _connect(self) -> None:
@@ -119,7 +118,7 @@ class VolumesWidget(JobWidget):
         self.under.changed.connect(self.live.show_around)
         self.found.changed.connect(self.live.show_around)
         self.show_button.toggled.connect(self._on_switch)
-        self.live.said.connect(lambda text: say(self.words, text))
+        self.live.said.connect(self.words.say)
         self.live.closed.connect(lambda: self.show_button.setChecked(False))
         self.panel.clicked.connect(self.ask_file)
         self.panel.ended.connect(self._on_end)
@@ -200,9 +199,7 @@ class VolumesWidget(JobWidget):
     def _on_source(self) -> None:
         self.frames.fit_to(self.session.instrument)
         layers = self.frames.layers
-        travelling = noun_of(layers[0], "instrument") if layers else None
-        if travelling is not None and self.session.may_take(travelling):
-            self.session.choose_instrument(travelling, CAME_ALONG)
+        if self.takes_instrument(layers):
             return
         instrument = self.session.instrument
         if instrument is not None:
@@ -224,7 +221,7 @@ class VolumesWidget(JobWidget):
         self.show_button.setEnabled(not reason or self.show_button.isChecked())
         self.show_button.setToolTip(reason or f"<qt>{SHOW_TIP}</qt>")
         if not self.live.on:
-            say(self.words, reason or self._warning())
+            self.words.say(reason or self._warning())
         both = ONE_METHOD if plan is not None and len(plan.methods) > 1 else ""
         self.panel.set_reason(reason or both or self.forms.span.problem)
         self.calls.verb = VERBS[needs_model]
