@@ -20,12 +20,11 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from napari_session import LARGEST_GAP_S, MOST_CLICKS, Clock, wait, workers
+from napari_session import LARGEST_GAP_S, MOST_CLICKS, Clock, conclude, has_display, open_napari, under_xvfb, wait, workers
 
 LONGEST_STEP_S, MOST_BYTES = 2.0, 6e9
 FRAMES, FEW_ITERATIONS = 8, 10
@@ -34,27 +33,13 @@ LARGE_PX = 484  # 70 um at 145 nm
 
 def session(size: int, model: str | None) -> dict[str, Any]:
     """One session; returns its figures."""
-    os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
-    errors: list[str] = []
-    sys.excepthook = lambda kind, error, trace: (errors.append(f"{kind.__name__}: {error}"), sys.__excepthook__(kind, error, trace))[1]
-    import napari
-    from qtpy import API_NAME
-    from vispy.app import use_app
-
-    use_app(API_NAME.lower())  # vispy's canvas exists only after this
-    from vispy.app.backends import _qt
-
+    viewer, clock, errors = open_napari()
     from napari_volumetric_smlm.plugin import overlay, volume_window
     from napari_volumetric_smlm.plugin.actions import VOLUMES, open_widget
 
-    clock = Clock()
-    clock.watch(_qt.CanvasBackendDesktop, "paintGL", "canvas")
     clock.watch(overlay.Overlay, "_add", "layers")
     for name in ("put", "put_molecules", "open"):
         clock.watch(volume_window.VolumeWindow, name, "layers")
-    viewer = napari.Viewer(title="Volumetric SMLM", show_welcome_screen=False)
-    viewer.window.resize(1300, 880)
-    wait(lambda: False, 1.0)
     clock.start()
     began = time.perf_counter()
     viewer.open_sample("napari-volumetric-smlm", "light_field")
@@ -239,19 +224,12 @@ def main() -> int:
     if chosen.large:
         print(json.dumps(large_frame(chosen.large, chosen.model or "")))
         return 0
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1200x24", sys.executable, *sys.argv]
-        return subprocess.run(command, check=False).returncode
+    if not has_display():
+        return under_xvfb()
     model = chosen.model or shipped_model()
     figures = session(chosen.size, model)
     figures["large"] = {method: apart(method, model) for method in ("V-Net", "Richardson-Lucy")}
-    checked = bars(figures, chosen.size)
-    for words, met in checked:
-        print(f"{'met   ' if met else 'MISSED'} {words}", flush=True)
-    print(f"load of the computer at the start: {figures['load']:.1f}; {chosen.threads} threads; model {Path(model).name}")
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps({"session": figures, "bars": checked}, indent=1))
-    return 0 if all(met for _, met in checked) else 1
+    return conclude(figures, bars(figures, chosen.size), chosen.json, f"; {chosen.threads} threads; model {Path(model).name}")
 
 
 def shipped_model() -> str:

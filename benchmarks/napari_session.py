@@ -31,6 +31,7 @@ MOST_CLICKS, LONGEST_S, LARGEST_GAP_S, LONGEST_STOP_S = 3, 60.0, 0.2, 1.0
 TIMER_MS = 20
 PATIENCE_S = 300.0
 ACTS = ("run", "stop", "close", "delete")
+XVFB = ("xvfb-run", "-a", "-s", "-screen 0 1600x1200x24")
 
 Span = tuple[float, float]
 
@@ -98,8 +99,8 @@ def wait(done: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     return done()
 
 
-def session(movie: str, act: str) -> dict[str, Any]:
-    """One session; returns its figures."""
+def open_napari() -> tuple[Any, Clock, list[str]]:
+    """A window with settings of its own, a clock that watches its canvas and is not started yet, and the errors that nobody catches."""
     os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
     errors: list[str] = []
 
@@ -115,18 +116,24 @@ def session(movie: str, act: str) -> dict[str, Any]:
     use_app(API_NAME.lower())  # vispy's canvas exists only after this
     from vispy.app.backends import _qt
 
+    clock = Clock()
+    clock.watch(_qt.CanvasBackendDesktop, "paintGL", "canvas")
+    viewer = napari.Viewer(title="Volumetric SMLM", show_welcome_screen=False)
+    viewer.window.resize(1300, 880)
+    wait(lambda: False, 1.0)
+    return viewer, clock, errors
+
+
+def session(movie: str, act: str) -> dict[str, Any]:
+    """One session; returns its figures."""
+    viewer, clock, errors = open_napari()
     from napari_volumetric_smlm.plugin import overlay
     from napari_volumetric_smlm.plugin.actions import open_widget
     from napari_volumetric_smlm.plugin.layers import PICTURE
     from napari_volumetric_smlm.plugin.workers import LOADING
 
-    clock = Clock()
-    clock.watch(_qt.CanvasBackendDesktop, "paintGL", "canvas")
     clock.watch(overlay.Overlay, "_add", "layers")
     clock.watch(overlay.Overlay, "remove", "layers")
-    viewer = napari.Viewer(title="Volumetric SMLM", show_welcome_screen=False)
-    viewer.window.resize(1300, 880)
-    wait(lambda: False, 1.0)
     clock.start()
     began = time.perf_counter()
     if Path(movie).exists():
@@ -204,6 +211,32 @@ def workers() -> bool:
     return bool(WorkerBase._worker_set)
 
 
+def has_display() -> bool:
+    """Whether a window can be opened here."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def under_xvfb() -> int:
+    """Run this very command again, with a display; returns its exit status."""
+    return subprocess.run([*XVFB, sys.executable, *sys.argv], check=False).returncode
+
+
+def told(checked: list[tuple[str, bool]]) -> bool:
+    """Print bars; whether all are met."""
+    for words, met in checked:
+        print(f"{'met   ' if met else 'MISSED'} {words}", flush=True)
+    return all(met for _, met in checked)
+
+
+def conclude(figures: dict[str, Any], checked: list[tuple[str, bool]], place: Path, further: str = "") -> int:
+    """Print the bars of one session and write them with its figures; returns the exit status."""
+    met = told(checked)
+    print(f"load of the computer at the start: {figures['load']:.1f}{further}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps({"session": figures, "bars": checked}, indent=1))
+    return 0 if met else 1
+
+
 def run_apart(movie: str, act: str) -> dict[str, Any]:
     """Run one session in a process of its own, under xvfb-run where there is no display."""
     with tempfile.TemporaryDirectory() as folder:
@@ -211,8 +244,8 @@ def run_apart(movie: str, act: str) -> dict[str, Any]:
         command = [sys.executable, __file__, "--one", movie, act, str(answer)]
         environment = os.environ | {"HOME": folder, "XDG_CONFIG_HOME": folder, "XDG_CACHE_HOME": folder, "XDG_DATA_HOME": folder}
         environment.pop("QT_QPA_PLATFORM", None)
-        if not (environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")):
-            command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1200x24", *command]
+        if not has_display():
+            command = [*XVFB, *command]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False)
         if done.returncode or not answer.is_file():
             return {"errors": [f"the process ended with {done.returncode}: {done.stderr.strip()[-800:]}"]}
@@ -262,16 +295,15 @@ def main() -> int:
         if not movies:
             print(f"{chosen.data}: no movie with a note FILE.vsmlm.json of kind frames was found", file=sys.stderr)
             return 2
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or shutil.which("xvfb-run")):
+    if not (has_display() or shutil.which("xvfb-run")):
         print("there is no display and no xvfb-run: install xvfb", file=sys.stderr)
         return 2
     results, checked = [], []
     for movie, act in [*((movie, "run") for movie in movies), *((movies[0], act) for act in ACTS[1:])]:
         figures = run_apart(movie, act)
         results.append({"movie": Path(movie).stem, "act": act, **figures})
-        for words, met in bars(movie, act, figures):
-            print(f"{'met   ' if met else 'MISSED'} {words}", flush=True)
-            checked.append((words, met))
+        told(found := bars(movie, act, figures))
+        checked += found
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     chosen.json.write_text(json.dumps({"sessions": results, "bars": [list(c) for c in checked]}, indent=1))
     return 0 if all(met for _, met in checked) else 1

@@ -12,17 +12,25 @@ under xvfb-run.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from napari_session import LARGEST_GAP_S, LONGEST_STOP_S, MOST_CLICKS, Clock, wait, workers
+from napari_session import (
+    LARGEST_GAP_S,
+    LONGEST_STOP_S,
+    MOST_CLICKS,
+    Clock,
+    conclude,
+    has_display,
+    open_napari,
+    under_xvfb,
+    wait,
+    workers,
+)
 
 LONGEST_PREVIEW_S = 0.5
 # values of the Wiener parameter, attenuation and apodization, one after the other
@@ -31,26 +39,12 @@ CHANGES = {"wiener": (0.3, 0.05, 0.15), "attenuation": (0.5, 0.99, 0.8), "apodiz
 
 def session(size: int, times: int) -> dict[str, Any]:
     """One session; returns its figures."""
-    os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
-    errors: list[str] = []
-    sys.excepthook = lambda kind, error, trace: (errors.append(f"{kind.__name__}: {error}"), sys.__excepthook__(kind, error, trace))[1]
-    import napari
-    from qtpy import API_NAME
-    from vispy.app import use_app
-
-    use_app(API_NAME.lower())  # vispy's canvas exists only after this
-    from vispy.app.backends import _qt
-
+    viewer, clock, errors = open_napari()
     from napari_volumetric_smlm.plugin import structured_view
     from napari_volumetric_smlm.plugin.actions import STRUCTURED, open_widget
 
-    clock = Clock()
-    clock.watch(_qt.CanvasBackendDesktop, "paintGL", "canvas")
     for name in ("_put", "remove"):
         clock.watch(structured_view.StructuredView, name, "layers")
-    viewer = napari.Viewer(title="Volumetric SMLM", show_welcome_screen=False)
-    viewer.window.resize(1300, 880)
-    wait(lambda: False, 1.0)
     clock.start()
     began = time.perf_counter()
     viewer.open_sample("napari-volumetric-smlm", "structured")
@@ -165,17 +159,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=Path("benchmark-output/structured_session.json"))
     chosen = parser.parse_args()
     os.environ.pop("QT_QPA_PLATFORM", None)
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1200x24", sys.executable, *sys.argv]
-        return subprocess.run(command, check=False).returncode
+    if not has_display():
+        return under_xvfb()
     figures = session(chosen.size, chosen.times)
-    checked = bars(figures, chosen.size)
-    for words, met in checked:
-        print(f"{'met   ' if met else 'MISSED'} {words}", flush=True)
-    print(f"load of the computer at the start: {figures['load']:.1f}")
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    chosen.json.write_text(json.dumps({"session": figures, "bars": checked}, indent=1))
-    return 0 if all(met for _, met in checked) else 1
+    return conclude(figures, bars(figures, chosen.size), chosen.json)
 
 
 if __name__ == "__main__":

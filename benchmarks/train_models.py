@@ -19,7 +19,7 @@ from deepstorm3d import PEERS
 from instruments_of_peers import SETTINGS
 from napari_volumetric_smlm.domain.plans import TrainPlan
 from napari_volumetric_smlm.domain.runs import Progress
-from napari_volumetric_smlm.io.models import card_path, checkpoint_path, write_model_weights
+from napari_volumetric_smlm.io.models import checkpoint_path, forget_checkpoint, write_model_weights
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.train import train
 from real_telomeres import TELOMERES, telomere_instrument
@@ -65,7 +65,6 @@ def main() -> int:
     plan = TrainPlan.model_validate(PLANS[chosen.setting].model_copy(update=asked).model_dump())
     place = chosen.output / f"{chosen.setting}.safetensors"
     chosen.output.mkdir(parents=True, exist_ok=True)
-    checkpoint = checkpoint_path(place)
     told = [time.monotonic()]
 
     def tell(progress: Progress) -> None:
@@ -77,10 +76,9 @@ def main() -> int:
     words = f"python benchmarks/train_models.py {chosen.setting} --preset {chosen.preset} --seed {chosen.seed}"
     words += f" --frames {chosen.frames}" if chosen.frames else ""
     words += f" --start {chosen.start.name}" if chosen.start else ""
-    result = finish(train(instrument, plan, checkpoint, words), tell)
+    result = finish(train(instrument, plan, checkpoint_path(place), words), tell)
     write_model_weights(result.weights, result.card.model_dump(mode="json"), place)
-    for old in (checkpoint, card_path(checkpoint)):
-        old.unlink(missing_ok=True)
+    forget_checkpoint(place)
     print(f"{place.name}: {result.card.accuracy}, {result.seconds:.0f} s, {time.process_time():.0f} CPU-s on {os.cpu_count()} cores")
     return 0
 
