@@ -55,6 +55,23 @@ def test_raw_frames_and_cut_ones_make_the_same_volume(movie):
     assert raw.origin_zyx_nm == (-1000.0, 0.0, 0.0)
 
 
+def with_blank(stack, *frames):
+    counts = np.array(stack.counts_tyx[0][:])
+    counts[list(frames)] = 100
+    return stack.model_copy(update={"counts_tyx": (counts,)})
+
+
+def test_a_frame_that_the_camera_dropped_is_left_out_of_the_mean(movie):
+    alone = finish(deconvolve(movie.stack, movie.instrument, PLAN.model_copy(update={"last_frame": 0})))
+    beside_blank = finish(deconvolve(with_blank(movie.stack, 1), movie.instrument, PLAN))
+    assert np.array_equal(alone.values_zyx, beside_blank.values_zyx)
+
+
+def test_blank_frames_alone_make_an_empty_volume(movie):
+    volume = finish(deconvolve(with_blank(movie.stack, 0, 1), movie.instrument, PLAN))
+    assert volume.values_zyx.sum() < 1
+
+
 def test_frames_are_averaged(movie):
     def light(**changes):
         plan = PLAN.model_copy(update={"background_photons": 4 * 0.82, **changes})

@@ -24,7 +24,7 @@ PIXELS_A_STEP = 4_000_000
 class SummedViews:
     """Detected photons of several frames together: views (v, y, x), which pixels count, background of each view, read variance.
 
-    instrument : with one camera a view. frames : how many were added.
+    instrument : with one camera a view. frames : how many were added; blank ones were not. Of blank frames alone, views are dark.
     """
 
     views_vyx: Tensor
@@ -58,18 +58,22 @@ def sum_views(stack: RawStack, instrument: Instrument, plan: ViewsPlan) -> Gener
     floors = noise_floors(stack, instrument, frames)
     height, width = next(iter(shapes))
     count = len(instrument.views)
-    total, seen, variance = torch.zeros((count, height, width)), torch.ones((count, height, width)), 0.0
+    total, seen, variance, added = torch.zeros((count, height, width)), torch.ones((count, height, width)), 0.0, 0
     step = max(1, PIXELS_A_STEP // (count * height * width))
     for first in range(frames.start, frames.stop, step):
         part = range(first, min(first + step, frames.stop))
-        for v, images in enumerate(read_photons(stack, instrument, part, floors)):
-            total[v] += images.photons_tyx.sum(0)
-            seen[v] *= images.seen_tyx.amin(0)
-            variance += float(images.read_variance_yx.mean()) * len(part) / count
+        views = read_photons(stack, instrument, part, floors)
+        # a frame that the camera dropped is blank in all views: it says nothing, and must not blind the others' pixels
+        shown = torch.stack([images.seen_tyx.amax((1, 2)) for images in views]).amax(0) > 0
+        for v, images in enumerate(views):
+            total[v] += images.photons_tyx[shown].sum(0)
+            seen[v] *= images.seen_tyx[shown].amin(0) if shown.any() else 1.0
+            variance += float(images.read_variance_yx.mean()) * int(shown.sum()) / count
+        added += int(shown.sum())
         yield Progress(stage="read", done=part.stop - frames.start, total=len(frames), message=f"Frame {part.stop - 1}")
     known = plan.background_photons
-    ground = dark_level(total[None])[0].clamp(min=0) if known is None else torch.full((count,), known * len(frames))
-    return SummedViews(total, seen, ground, variance, instrument, len(frames))
+    ground = dark_level(total[None])[0].clamp(min=0) if known is None else torch.full((count,), known * added)
+    return SummedViews(total, seen, ground, variance, instrument, max(added, 1))
 
 
 @dataclass(frozen=True)
