@@ -92,7 +92,7 @@ def test_a_part_of_the_frame_beyond_the_sensor_is_blind_and_does_not_wrap(lens_a
 
 
 def test_a_frame_smaller_than_the_instruments_is_explained(lens_array):
-    with pytest.raises(PlanError, match=r"'lens 1' reaches to row \d+ and column \d+, the frame has 128 x 128 pixels: set shape_yx_px"):
+    with pytest.raises(PlanError, match=r"'lens 1' reaches to row \d+ .* has 128 x 128 pixels: .* raw frames, 1024 1024"):
         finish(simulate(lens_array, SimulatePlan(shape_yx_px=(128, 128), device="cpu")))
 
 

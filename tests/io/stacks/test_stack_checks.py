@@ -49,7 +49,7 @@ def test_opening_looks_at_a_few_frames_and_says_what_is_suspicious(frames_tyx, t
     path = tmp_path / "stack.tif"
     assert warnings_of(frames_tyx, path) == ()
     assert "8-bit images" in warnings_of((frames_tyx // 16).astype(np.uint8), path)[0]
-    assert "every pixel of frames 0, 6, 11 is 0" in warnings_of(np.zeros_like(frames_tyx), path)[0]
+    assert "every pixel of the frames looked at (frames 0, 6, 11) is 0" in warnings_of(np.zeros_like(frames_tyx), path)[0]
     clipped = np.where(frames_tyx < 2000, 0, frames_tyx).astype(np.uint16)
     assert "exactly 0: background was subtracted" in warnings_of(clipped, path)[0]
     saturated = np.where(frames_tyx > 3800, 65535, frames_tyx).astype(np.uint16)

@@ -50,6 +50,13 @@ def test_the_caller_wins_over_the_note_and_is_told(path):
     assert "opened as frames, but beads.tif.vsmlm.json says beads" in stack.warnings
 
 
+def test_light_field_frames_are_frames_too(path):
+    write_note(path, StackNote(kind="frames"))
+    stack = open_stack(path, kind="light_field")
+    assert stack.kind == "light_field"
+    assert not any("opened as" in words for words in stack.warnings)
+
+
 def test_the_instrument_is_found_from_the_note(path):
     write_note(path, StackNote(instrument="scope.json"))
     assert open_stack(path).metadata["instrument"] == str(path.parent.resolve() / "scope.json")

@@ -65,14 +65,14 @@ def centres_from_frame(image_yx: Tensor, array: MicrolensArray, camera_pixel_um:
     image = image_yx.double()
     layout = array.layout_yx_mm * 1000 / camera_pixel_um
     if len(layout) < 2:
-        raise CalibrationError("a layout of one lens has no distances to look for: state its centre (sensor_centres_yx_px)")
+        raise CalibrationError("a layout of one lens has no distances to look for: state its centre (vsmlm views --centres)")
     repeats = _self_correlation(image)
     guess, signal = _turn_and_scale(repeats, layout - layout.mean(0))
     if signal < LEAST_SIGNAL:
         raise CalibrationError(
             f"no sign of {len(layout)} views that show the same: the frame repeats itself at the distances of the layout "
             f"{array.layout!r} with {signal:.1f} standard deviations, {LEAST_SIGNAL:g} are expected; average more frames, check pitch_mm, "
-            "the layout and the camera's pixel (binning), or state the centres (sensor_centres_yx_px)"
+            "the layout and the camera's pixel (binning), or state the centres (vsmlm views --centres)"
         )
     relative, strength = _refine(repeats, guess)
     bright = int((strength >= LEAST_SHARE * strength.max()).sum())
@@ -114,7 +114,7 @@ def centres_from_spots(image_yx: Tensor, array: MicrolensArray, camera_pixel_um:
             raise CalibrationError(
                 f"{k} spots were found, the layout {array.layout!r} has {len(layout)} lenses: take a plane near focus, on the "
                 f"camera's pixels (spots less than {OWN_SHARE * pitch:.0f} pixels apart count as one), or state the centres "
-                "(sensor_centres_yx_px)"
+                "(vsmlm views --centres)"
             )
         spots.append(_centroid(image, row, column))
         left = torch.where(torch.hypot(y[:, None] - row, x - column) < OWN_SHARE * pitch, ground, left)
@@ -126,7 +126,7 @@ def centres_from_spots(image_yx: Tensor, array: MicrolensArray, camera_pixel_um:
         if abs(found - expected) > LARGEST_MISFIT * pitch:
             raise CalibrationError(
                 f"spots at {_words(centres[i])} and {_words(centres[j])} are {found:.0f} pixels apart, the layout {array.layout!r} expects "
-                f"{expected:.0f}: more than one bead, another pitch or binning? State the centres (sensor_centres_yx_px) instead"
+                f"{expected:.0f}: more than one bead, another pitch or binning? State the centres (vsmlm views --centres) instead"
             )
     return LensCentres(centres, signal, True)
 

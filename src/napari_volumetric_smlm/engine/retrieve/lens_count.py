@@ -44,7 +44,7 @@ def check_lens_count(image_yx: Tensor, centres_yx_px: NDArray[np.float64], array
         alike[i, j] = alike[j, i] = _likeness(fine, middle[i], middle[j], half)
     best = alike.max(1)
     kind = f"of the layout {array.layout!r}"
-    advice = "or 'explicit' with centres_yx_mm), or state the centres (sensor_centres_yx_px)"
+    advice = "or 'explicit' with centres_yx_mm), or state the centres (vsmlm views --centres)"
     for at in _where_the_lattice_goes_on(middle, pitch, fine.shape, half):
         if max(_likeness(fine, m, at, half) for m in middle) >= max(LEAST_SIGNAL, SHARE_OF_USUAL * float(np.median(best))):
             raise CalibrationError(

@@ -43,12 +43,14 @@ def plan_box(instrument: Instrument, plan: SimulatePlan) -> Box:
         If a view's part of the frame lies outside it, or the border leaves nothing of the field.
     """
     rows, columns = plan.shape_yx_px
+    array = instrument.microlenses
+    size = "" if array is None else f", {array.frame_yx_px[0]} {array.frame_yx_px[1]}"
     for view in instrument.views:
         field = view.region_yx_px or (0, 0, 0, 0)
         if field[2] > rows or field[3] > columns:
             raise PlanError(
                 f"view {view.name!r} reaches to row {field[2]} and column {field[3]}, the frame has {rows} x {columns} pixels: "
-                "set shape_yx_px to the size of the instrument's raw frames"
+                f"set shape_yx_px to the size of the instrument's raw frames{size}"
             )
     top, left, bottom, right = instrument.views[0].region_yx_px or (0, 0, rows, columns)
     if 2 * plan.border_px >= min(bottom - top, right - left):

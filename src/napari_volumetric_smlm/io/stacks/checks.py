@@ -82,7 +82,7 @@ def look_at_samples(counts: Any, saturation_counts: float | None = None) -> list
         words.append(
             "8-bit images: cameras write 10 to 16 bits, so these were scaled or converted and counts are no longer photons times gain"
         )
-    where = _list_frames(np.array(sampled)) if length > len(sampled) else "the stack"
+    where = f"the frames looked at ({_list_frames(np.array(sampled))})" if length > len(sampled) else "the stack"
     if block.dtype.kind == "f" and not np.isfinite(block).all():
         words.append(f"{int((~np.isfinite(block)).sum())} values that are not finite (NaN or infinity) in {where}")
         block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)

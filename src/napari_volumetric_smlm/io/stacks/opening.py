@@ -85,7 +85,8 @@ def open_stack(paths: PathLike | Sequence[PathLike], kind: StackKind | None = No
         for counts in item.cameras:
             words += look_at_samples(counts, note.saturation_counts)
         warnings += [prefix + word for word in [*item.warnings, *dict.fromkeys(words)]]
-    if kind and note.kind and kind != note.kind:
+    # light-field frames are frames of molecules as well: only the instrument tells them apart
+    if kind and note.kind and kind != note.kind and {kind, note.kind} != {"frames", "light_field"}:
         warnings.append(f"opened as {kind}, but {note_path(sources[0]).name} says {note.kind}")
     values = _merge_values(note, opened, warnings)
     metadata = {**opened[0].metadata, "format": opened[0].format}

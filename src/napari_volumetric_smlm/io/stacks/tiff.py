@@ -54,9 +54,12 @@ def _open(tiff: tifffile.TiffFile, path: Path) -> OpenedFile:
     if not first.shape or 0 in first.shape or first.dtype is None:
         raise StackError(f"{path}: the first image is empty (shape {first.shape}); frames with rows and columns were expected")
     if first.photometric in RGB_PHOTOMETRICS or first.samplesperpixel > 1:
+        # three or four frames, written by tifffile without a word about colours, become the colours of one picture
+        written = f"{first.samplesperpixel} camera frames that a script wrote as the colours of one picture are written again by "
+        instead = f'; {written}tifffile.imwrite(..., photometric="minisblack")' if first.axes.startswith("S") else ""
         raise StackError(
             f"{path}: colour pictures (shape {first.shape}, axes {first.axes}); camera frames have one value a pixel; "
-            "save the recording from the camera's program as 16-bit grey, or convert it in ImageJ (Image > Type > 16-bit)"
+            f"save the recording from the camera's program as 16-bit grey, or convert it in ImageJ (Image > Type > 16-bit){instead}"
         )
     require_camera_type(first.dtype, str(path))
     opened = OpenedFile([], [path], "TIFF")
