@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from .. import __version__
 from ..domain.molecules import Localizations
 from ..domain.volume_plans import FindPlan
 from ..errors import TableError
 from ..io.tables import FORMATS, columns_left_out, write_table
 from ..io.tables.files import BY_SUFFIX
-from ..io.volume_files import VolumeFile, open_volumes
+from ..io.volume_files import open_volumes
 from .files import check_output, note
 from .options import add_plan, plan_from
 from .progress import Stopped, carry_out
@@ -43,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format is None and args.output.suffix.lower() not in BY_SUFFIX:
         raise TableError(f"--output {args.output}: no table format has this ending; use {', '.join(BY_SUFFIX)}, or name one with --format")
     file = open_volumes(args.volumes, plan.voxel_zyx_nm)
-    from ..recipes.volume_molecules import find_in_volumes
+    from ..recipes.volume_molecules import find_in_volumes, tell_origin
 
     try:
         table, done = carry_out(find_in_volumes(file, plan), args.quiet), True
@@ -51,27 +49,15 @@ def run(args: argparse.Namespace) -> int:
         if not stop.previews:
             note(args, "stopped before any volume was done; nothing was written")
             return INTERRUPTED
-        table, done = Localizations.joined(stop.previews), False
-    written = _write(args, table, _record(file, plan, done))
+        table, done = tell_origin(Localizations.joined(stop.previews), file, plan, complete=False), False
+    written = _write(args, table)
     words = f"{len(table):,} {plan.what} in {len(set(table['frame'].tolist())):,} of {file.count:,} volumes: {', '.join(map(str, written))}"
     print(words if done else f"Stopped: {words} (marked as incomplete)")
     return 0 if done else INTERRUPTED
 
 
-def _write(args: argparse.Namespace, table: Localizations, record: dict[str, Any]) -> list[Path]:
-    written = write_table(table.model_copy(update={"provenance": record}), args.output, args.format)
+def _write(args: argparse.Namespace, table: Localizations) -> list[Path]:
+    written = write_table(table, args.output, args.format)
     if args.format is not None and (lost := columns_left_out(table, args.format)):
         note(args, f"{args.format} has no place for the columns {', '.join(lost)}")
     return written
-
-
-def _record(file: VolumeFile, plan: FindPlan, complete: bool) -> dict[str, Any]:
-    """How a table came about, the volumes' own record included."""
-    return {
-        "program": f"napari-volumetric-smlm {__version__}",
-        "plan": plan.model_dump(mode="json"),
-        "source": list(file.stack.source),
-        "source_fingerprint": file.stack.fingerprint,
-        "volumes": file.record,
-        "complete": complete,
-    }

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .. import __version__
 from ..domain.images import Volume
 from ..domain.molecules import Localizations, ZReference
 from ..domain.runs import Progress
@@ -57,7 +58,20 @@ def find_in_volumes(file: VolumeFile, plan: FindPlan) -> Generator[Progress, Non
             table = molecules_in(volume, *where)
         tables.append(table)
         yield Progress(stage="find", done=done, total=last + 1 - plan.first_volume, preview=table)
-    return Localizations.joined(tables)
+    return tell_origin(Localizations.joined(tables), file, plan)
+
+
+def tell_origin(table: Localizations, file: VolumeFile, plan: FindPlan, complete: bool = True) -> Localizations:
+    """The table with a record of how it came about, that of the volumes included."""
+    record = {
+        "program": f"napari-volumetric-smlm {__version__}",
+        "plan": plan.model_dump(mode="json"),
+        "source": list(file.stack.source),
+        "source_fingerprint": file.stack.fingerprint,
+        "volumes": file.record,
+        "complete": complete,
+    }
+    return table.model_copy(update={"provenance": record})
 
 
 def molecules_in(volume: Volume, frame: int = 0, z_reference: ZReference = "focus") -> Localizations:

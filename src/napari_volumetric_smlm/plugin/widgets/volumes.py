@@ -23,6 +23,7 @@ from ..volume_model import VolumeModel
 from ..workers import Job, Outcome
 from .calls_bar import CallsBar
 from .depth_legend import DepthLegend
+from .find_box import FindBox
 from .frames import StackBox
 from .importing import Importer
 from .job import JobPanel
@@ -61,6 +62,7 @@ class VolumesWidget(JobWidget):
         self.under = UnderneathBox(self.session)
         self.panel = JobPanel("Volumes of all frames…", self.session.log, "Stop and keep the volumes that are done")
         self.calls = CallsBar(self.session, VERBS[True], "volumes.tif")
+        self.find = FindBox(self.session)
         self.found = FrameMolecules(self.session)
         self.live = LiveVolumes(self.session, self)
         self._finder: Any = None
@@ -70,7 +72,7 @@ class VolumesWidget(JobWidget):
 
     def jobs(self) -> list[JobPanel | Job]:
         """Return everything that may run."""
-        return [self.panel, self.live.preview.job, self.importer.job, self.lenses.job]
+        return [self.panel, self.find.panel, self.live.preview.job, self.importer.job, self.lenses.job]
 
     def leave(self) -> None:
         """Stop the jobs, close the window of the volume, and listen no longer to session and viewer."""
@@ -102,6 +104,7 @@ class VolumesWidget(JobWidget):
             self.under,
             Section("Settings of the volumes", stacked(self.forms.views, QLabel("Richardson-Lucy"), self.forms.deconvolution)),
             Section("All frames", stacked(self.forms.span, self.panel, self.calls)),
+            Section("Molecules or blobs of a file", self.find),
         )
 
     def _connect(self) -> None:
