@@ -123,6 +123,19 @@ def test_the_widget_is_drawn_in_both_themes_and_fits_a_narrow_dock(opened, viewe
             assert right <= opened.width(), (part.objectName(), right, opened.width())
 
 
+def test_nothing_lies_under_the_scroll_bar_of_a_narrow_dock(opened):
+    from qtpy.QtWidgets import QScrollArea, QStyle
+
+    from napari_volumetric_smlm.plugin.widgets.sections import NARROWEST_PX
+
+    opened.resize(NARROWEST_PX, 300)
+    settle(0.2)
+    area = opened.findChild(QScrollArea)
+    bar = area.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
+    assert area.verticalScrollBar().isVisible()
+    assert area.widget().minimumSizeHint().width() <= NARROWEST_PX - bar
+
+
 @pytest.mark.parametrize(("sample", "instrument"), [("astigmatic", "Astigmatic"), ("light_field", "Fourier light field")])
 def test_a_sample_opens_its_widget_and_one_click_is_left(viewer, qtbot, npe2pm, sample, instrument):
     from npe2 import PluginManifest

@@ -17,7 +17,8 @@ class StepsBar(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(3)
-        for part in (self.calibrate, QLabel("→"), self.train, QLabel("→"), self.reconstruct):
+        # labels of their own for the arrows would be too wide for a narrow dock whose scroll bar shows
+        for part in (self.calibrate, self.train, self.reconstruct):
             row.addWidget(part)
         row.addStretch(1)
         self._here = here
@@ -44,6 +45,7 @@ class StepsBar(QWidget):
 
     def _write(self, label: QLabel, name: str, mark: str, words: str) -> None:
         text = f"{mark} {name}"
-        label.setText(f"<b>{text}</b>" if self._here in name else text)
+        arrow = "" if label is self.calibrate else "→ "
+        label.setText(f"{arrow}<b>{text}</b>" if self._here in name else arrow + text)
         label.setToolTip(words)
         label.setAccessibleName(f"{name}: {words}")
