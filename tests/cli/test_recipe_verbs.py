@@ -23,6 +23,7 @@ from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.molecules import Localizations
 from napari_volumetric_smlm.domain.runs import Calibration, ModelCard, Progress, Reconstruction, Simulation, TrainedModel, TrainingCost
 from napari_volumetric_smlm.errors import EngineError
+from napari_volumetric_smlm.io.examples import example_models, load_example
 from napari_volumetric_smlm.io.instruments import load_instrument, save_instrument
 from napari_volumetric_smlm.io.models import read_model_weights
 from napari_volumetric_smlm.io.stacks import open_stack
@@ -97,6 +98,19 @@ def test_reconstruct_hands_over_frames_instrument_and_plan_and_writes_the_table(
     captured = capsys.readouterr()
     assert "5 molecules in 5 frames" in captured.out
     assert "localize" in captured.err
+
+
+def test_instruments_and_models_that_come_along_are_given_by_name(files, stand_in, monkeypatch):
+    calls = stand_in("reconstruct", five_frames)
+    assert run_reconstruct(files, "--instrument", "light_field_3", "--model", "light_field_3") == 0
+    _, instrument, plan = calls[0]
+    assert instrument == load_example("light_field_3")
+    assert Path(plan.model) == example_models()["light_field_3"]
+    # a file of this name goes before it
+    monkeypatch.chdir(files)
+    (files / "tetrapod").write_text((files / "microscope.json").read_text())
+    assert run_reconstruct(files, "--instrument", "tetrapod") == 0
+    assert calls[1][1] == load_instrument(files / "microscope.json")
 
 
 def test_quiet_leaves_stderr_empty(files, stand_in, capsys):
@@ -215,6 +229,8 @@ def test_a_read_only_folder_is_told_before_the_work_begins(files, stand_in, caps
 
 @pytest.mark.parametrize(("change", "options", "status", "words"), [
     ("", ["--instrument", "missing.json"], 2, "there is no such file"),
+    ("", ["--instrument", "tetrapot"], 2, "no instrument of this name comes along (astigmatic, "),
+    ("", ["--model", "tetrapot"], 2, "no model of this name comes along (astigmatic, "),
     ("", ["--last-frame", "-1"], 2, "last_frame"),
     ("", ["--first-frame", "4", "--last-frame", "2"], 2, "lies before first_frame"),
     ("cut the movie", [], 2, "frames.tif"),

@@ -9,7 +9,7 @@ from ..domain.plans import CalibrationPlan
 from ..domain.runs import Calibration
 from ..errors import CalibrationError, PlanError
 from ..io.instruments import load_instrument, save_instrument
-from .files import check_output, open_frames
+from .files import check_output, instrument_file, open_frames
 from .options import add_plan, plan_from
 from .progress import carry_out
 
@@ -24,7 +24,7 @@ DETAILS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this verb takes."""
     parser.add_argument("beads", nargs="+", type=Path, metavar="BEADS.tif", help="Bead stacks.")
-    parser.add_argument("--instrument", type=Path, required=True, metavar="I.json", help="The microscope as far as it is known.")
+    parser.add_argument("--instrument", type=instrument_file, required=True, metavar="I.json", help="The microscope as far as it is known.")
     parser.add_argument("--output", type=Path, required=True, metavar="CAL.json", help="The calibrated instrument.")
     parser.add_argument("--report", type=Path, metavar="REPORT.html", help="Pictures and words about the fit, in one file for a browser.")
     add_plan(parser, CalibrationPlan)

@@ -14,7 +14,7 @@ from ..errors import PlanError
 from ..io.instruments import load_instrument
 from ..io.results import write_image, write_provenance
 from ..io.volume_series import incomplete_path
-from .files import check_output, note, open_frames
+from .files import check_output, instrument_file, note, open_frames
 from .options import add_plan, plan_from
 from .progress import Stopped, carry_out, duration
 
@@ -30,7 +30,7 @@ INTERRUPTED = 130
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this verb takes."""
     parser.add_argument("frames", nargs="+", type=Path, metavar="FRAMES.tif", help="Light-field frames.")
-    parser.add_argument("--instrument", type=Path, required=True, metavar="CAL.json", help="The calibrated instrument.")
+    parser.add_argument("--instrument", type=instrument_file, required=True, metavar="CAL.json", help="The calibrated instrument.")
     parser.add_argument("--output", type=Path, required=True, metavar="VOLUME.tif", help="Volume to write, with its voxel size.")
     add_each_frame(parser, "Write a volume of every frame, with the axes t, z, y, x, instead of one volume of their mean.")
     add_plan(parser, DeconvolvePlan)

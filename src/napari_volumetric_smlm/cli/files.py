@@ -12,6 +12,7 @@ from ..domain.images import RawStack, StackKind
 from ..domain.instrument import Instrument
 from ..domain.molecules import Localizations
 from ..errors import OutputError, PlanError
+from ..io.examples import START, example_instruments, example_models
 from ..io.stacks import compare_with_instrument, open_stack
 from ..io.stacks.extra_line import without_extra_line
 from ..io.tables import read_table
@@ -29,6 +30,35 @@ def open_frames(args: argparse.Namespace, paths: Sequence[Path], instrument: Ins
     for words in (*stack.warnings, *compare_with_instrument(stack, instrument)):
         note(args, words)
     return stack
+
+
+def instrument_file(word: str) -> Path:
+    """Return the file of an instrument, given by its path or by the name of one that comes with the package."""
+    try:
+        return _file_or_shipped(word, example_instruments(), "instrument")
+    except PlanError as error:
+        # an option's type: argparse names the option
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def model_file(word: str) -> str:
+    """Return the file of a model, given by its path or by the name of one that comes with the package.
+
+    Raises
+    ------
+    PlanError
+        If there is neither.
+    """
+    return str(_file_or_shipped(word, {name: path for name, path in example_models().items() if name != START}, "model"))
+
+
+def _file_or_shipped(word: str, shipped: dict[str, Path], what: str) -> Path:
+    path = Path(word)
+    if path.exists() or path.name != word or path.suffix:
+        return path
+    if word not in shipped:
+        raise PlanError(f"{word}: there is no such file, and no {what} of this name comes along ({', '.join(shipped)})")
+    return shipped[word]
 
 
 def add_table_options(parser: argparse.ArgumentParser) -> None:

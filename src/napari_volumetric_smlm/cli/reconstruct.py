@@ -17,7 +17,7 @@ from ..io.tables import FORMATS, write_table
 from ..io.tables.files import BY_SUFFIX
 from ..recipes.record import Collector
 from .deconvolve import add_each_frame, open_views, words_of, write_each_frame, write_volume
-from .files import check_output, note, open_frames
+from .files import check_output, instrument_file, model_file, note, open_frames
 from .options import add_plan, plan_from
 from .progress import Stopped, carry_out, duration
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this verb takes."""
     writable = [name for name, rules in FORMATS.items() if rules.writable]
     parser.add_argument("frames", nargs="+", type=Path, metavar="FRAMES.tif", help="Raw frames.")
-    parser.add_argument("--instrument", type=Path, required=True, metavar="CAL.json", help="The calibrated instrument.")
+    parser.add_argument("--instrument", type=instrument_file, required=True, metavar="CAL.json", help="The calibrated instrument.")
     parser.add_argument("--output", type=Path, required=True, metavar="OUT.csv", help="Table to write; the ending chooses the format.")
     parser.add_argument("--format", choices=writable, help="Format of the table; left out = from the ending of --output.")
     parser.add_argument(
@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Localize and write the table, also after Ctrl-C."""
     plan = plan_from(args, ReconstructPlan)
+    if plan.model is not None:
+        plan = plan.model_copy(update={"model": model_file(plan.model)})
     if args.volume:
         return _write_volume(args, plan)
     check_output(args.output, args.frames)

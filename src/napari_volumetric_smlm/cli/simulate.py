@@ -14,7 +14,7 @@ from ..io.instruments import load_instrument, save_instrument
 from ..io.results import write_image
 from ..io.stacks import write_note
 from ..io.tables import write_table
-from .files import check_output
+from .files import check_output, instrument_file
 from .options import add_plan, plan_from
 from .progress import carry_out
 
@@ -28,7 +28,7 @@ DETAILS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this verb takes."""
-    parser.add_argument("--instrument", type=Path, required=True, metavar="I.json", help="The microscope.")
+    parser.add_argument("--instrument", type=instrument_file, required=True, metavar="I.json", help="The microscope.")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="MOVIE.tif", help="Movie to write; truth and instrument go beside it."
     )

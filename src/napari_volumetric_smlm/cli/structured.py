@@ -22,7 +22,7 @@ from ..io.json_files import explain
 from ..io.otf_files import load_illumination, load_otf, save_illumination
 from ..io.results import write_image, write_png, write_provenance, write_structured
 from ..io.stacks import open_stack, sniff_stack, write_note
-from .files import check_output, note
+from .files import check_output, instrument_file, note
 from .options import add_plan, option_of, plan_from
 from .progress import carry_out
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_optics(parser: argparse.ArgumentParser, simulated: bool) -> None:
     group = parser.add_argument_group("microscope")
-    group.add_argument("--instrument", type=Path, metavar="I.json", help="The microscope; or the numbers below.")
+    group.add_argument("--instrument", type=instrument_file, metavar="I.json", help="The microscope; or the numbers below.")
     group.add_argument("--numerical-aperture", type=float, metavar="NA", help="Numerical aperture of the objective.")
     group.add_argument("--emission-nm", type=float, metavar="NM", help="Wavelength of the emitted light.")
     group.add_argument("--pixel-nm", type=float, metavar="NM", help="Pixel in the sample; left out = what the file says.")

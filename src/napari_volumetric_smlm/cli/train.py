@@ -12,7 +12,7 @@ from ..domain.runs import TrainingCost
 from ..errors import ModelError, PlanError
 from ..io.instruments import load_instrument
 from ..io.models import checkpoint_path, forget_checkpoint, write_model_weights
-from .files import check_output, note
+from .files import check_output, instrument_file, note
 from .options import add_plan, plan_from
 from .progress import Stopped, carry_out, duration
 
@@ -27,7 +27,7 @@ INTERRUPTED = 130
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this verb takes."""
-    parser.add_argument("--instrument", type=Path, required=True, metavar="CAL.json", help="The calibrated instrument.")
+    parser.add_argument("--instrument", type=instrument_file, required=True, metavar="CAL.json", help="The calibrated instrument.")
     parser.add_argument(
         "--output", type=Path, metavar="MODEL.safetensors", help="Model to write; its card stands beside it. Required to train."
     )

@@ -16,7 +16,7 @@ from ..io.json_files import read_noun
 from ..io.lens_centres import read_lens_centres
 from ..io.results import write_image
 from ..io.stacks import write_note
-from .files import check_output, open_frames
+from .files import check_output, instrument_file, open_frames
 from .progress import carry_out
 
 TEXT_SUFFIXES = (".txt", ".csv", ".tsv")
@@ -31,7 +31,9 @@ DETAILS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this verb takes."""
     parser.add_argument("frames", type=Path, metavar="FRAMES.tif", help="Raw frames of molecules, beads or a sample.")
-    parser.add_argument("--instrument", type=Path, required=True, metavar="I.json", help="The microscope, with its microlens array.")
+    parser.add_argument(
+        "--instrument", type=instrument_file, required=True, metavar="I.json", help="The microscope, with its microlens array."
+    )
     parser.add_argument("--array", type=Path, metavar="ARRAY.json", help="A microlens array to put behind a microscope that has none.")
     parser.add_argument("--output", type=Path, required=True, metavar="PLACED.json", help="The instrument with the views where they are.")
     how = parser.add_mutually_exclusive_group()
