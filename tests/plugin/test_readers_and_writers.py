@@ -17,6 +17,7 @@ from napari.utils.notifications import notification_manager
 
 from napari_volumetric_smlm.domain.images import StackNote, Volume
 from napari_volumetric_smlm.domain.molecules import Localizations
+from napari_volumetric_smlm.io.results import write_image, write_provenance
 from napari_volumetric_smlm.io.stacks import write_note
 from napari_volumetric_smlm.io.tables import FORMATS, read_table, write_table
 from napari_volumetric_smlm.plugin.layers import fill_molecules, lay_molecules, lay_picture, lay_table, noun_of
@@ -156,6 +157,38 @@ def test_a_stack_that_nobody_described_is_not_guessed(tmp_path, said):
     [data] = stack_reader(str(path))(str(path))
     assert noun_of(Layer.create(*data), "stack").kind is None
     assert "whether these are SMLM frames or beads" in said()
+
+
+def write_volumes(path: Path, values: np.ndarray, axes: str) -> None:
+    """Write what vsmlm deconvolve writes: OME-TIFF and the record beside it."""
+    write_image(values, path, (250.0, 145.0, 145.0), axes=axes)
+    record = {"voxel_zyx_nm": (250.0, 145.0, 145.0), "origin_zyx_nm": (-500.0, 0.0, 0.0), "quantity": "photons", "frames": [3, 4]}
+    write_provenance(record, path)
+
+
+def test_a_volume_that_was_written_opens_in_nanometres_with_its_depths(tmp_path, said):
+    values = np.random.default_rng(0).random((5, 8, 9)).astype(np.float32)
+    write_volumes(tmp_path / "volume.tif", values, "ZYX")
+    [data], _ = npe2_read([str(tmp_path / "volume.tif")], PLUGIN, stack=False)
+    layer = Layer.create(*data)
+    assert np.array_equal(layer.data, values)
+    assert tuple(layer.axis_labels) == ("z", "y", "x")
+    assert {str(unit) for unit in layer.units} == {"nanometer"}
+    assert layer.data_to_world((1, 2, 3)) == pytest.approx((-250, 290, 435))
+    assert said() == ""
+
+
+def test_a_series_of_volumes_is_read_volume_by_volume_and_counts_frames(tmp_path, said):
+    values = np.random.default_rng(0).random((2, 5, 8, 9)).astype(np.float32)
+    write_volumes(tmp_path / "volumes.tif", values, "TZYX")
+    [data], _ = npe2_read([str(tmp_path / "volumes.tif")], PLUGIN, stack=False)
+    layer = Layer.create(*data)
+    assert not isinstance(layer.data, np.ndarray)
+    assert tuple(layer.axis_labels) == ("t", "z", "y", "x")
+    assert layer.data_to_world((1, 1, 2, 3)) == pytest.approx((4, -250, 290, 435))
+    for index in (1, (1, 2), (slice(None), 2), (0, slice(1, 4), slice(2, 5), 3), (slice(None),) * 4):
+        assert np.array_equal(layer.data[index], values[index])
+    assert said() == ""
 
 
 def published_psf(path: Path, version: str) -> np.ndarray:

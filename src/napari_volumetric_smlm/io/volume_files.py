@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..domain.images import RawStack, Volume
 from ..domain.molecules import ZReference
-from ..errors import StackError
+from ..errors import InputError, StackError
 from .results import read_provenance
 from .stacks import check_frames, open_stack
 
@@ -51,6 +52,31 @@ class VolumeFile:
         z, y, x = self.record.get("origin_zyx_nm") or (0.0, 0.0, 0.0)
         quantity = str(self.record.get("quantity", "unknown"))
         return Volume(values_zyx=values, voxel_zyx_nm=self.voxel_zyx_nm, origin_zyx_nm=(z, y, x), quantity=quantity)
+
+
+class SeriesArray:
+    """A series of volumes as one array (t, z, y, x) that reads the planes that are asked for."""
+
+    def __init__(self, file: VolumeFile) -> None:
+        self._planes_zyx = file.stack.counts_tyx[0]
+        self._number_tz = np.arange(file.count * file.planes).reshape(file.count, file.planes)
+        self.shape = (file.count, file.planes, *(int(n) for n in self._planes_zyx.shape[1:]))
+        self.dtype, self.ndim = self._planes_zyx.dtype, 4
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        """Read planes: numbers, slices or lists of times and planes, then rows and columns."""
+        times_planes, rows_columns = (index[:2], index[2:]) if isinstance(index, tuple) else (index, ())
+        chosen = self._number_tz[times_planes]
+        planes = np.stack([np.asarray(self._planes_zyx[int(k)])[rows_columns] for k in np.ravel(chosen)])
+        return planes.reshape(*np.shape(chosen), *planes.shape[1:])
+
+
+def is_volume_of_ours(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a volume, or a series of them, that this program wrote: the record beside it tells."""
+    try:
+        return "voxel_zyx_nm" in (read_provenance(path) or {})
+    except InputError:
+        return False
 
 
 def open_volumes(path: str | os.PathLike[str], voxel_zyx_nm: Voxel | None = None) -> VolumeFile:

@@ -14,8 +14,10 @@ from ..errors import SmlmError
 from ..io.instruments import load_instrument
 from ..io.stacks import open_stack, sniff_matlab, sniff_stack
 from ..io.tables import read_table, sniff_format
+from ..io.volume_files import is_volume_of_ours, open_volumes
 from .layers import LayerData, lay_stack, lay_table
 from .settings import preferences
+from .volume_layers import lay_volume_file
 
 Reader = Callable[[Any], list[Any]]
 # napari's way to say "opened, but nothing to show"
@@ -36,6 +38,8 @@ def table_reader(path: str | list[str]) -> Reader | None:
 
 
 def _read_stack(path: Any) -> list[Any]:
+    if is_volume_of_ours(path):
+        return _in_words(lambda: [lay_volume_file(open_volumes(path), Path(path).name)])
     return _in_words(lambda: show_stack(open_stack(path)))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..domain.images import Volume
-from .layers import LayerData, mark
+from ..io.volume_files import SeriesArray, VolumeFile
+from .layers import LayerData, lay_picture, mark
 
 FRAME_VOLUME, FRAME_MOLECULES, UNDERNEATH = "frame_volume", "frame_molecules", "underneath"
 PARITIES = ("even frames", "odd frames")
@@ -58,6 +59,23 @@ def volume_grid(volume: Volume, panel: int) -> dict[str, Any]:
         "units": ("nm",) * 3,
         "axis_labels": ("z", "y", "x"),
     }
+
+
+def lay_volume_file(file: VolumeFile, name: str) -> LayerData:
+    """Show a volume (z, y, x), or a series (t, z, y, x) that is read volume by volume, for a viewer of its own."""
+    values, options, kind = lay_picture(file.volume(0), f"Volume · {name}")
+    if file.count == 1:
+        return values, options, kind
+    # a picture is saved whole: of a series the layer holds no volume
+    series = {
+        "name": f"Volumes · {name}",
+        "metadata": {},
+        "scale": (1.0, *options["scale"]),
+        "translate": (float(file.first_frame), *options["translate"]),
+        "units": ("pixel", *options["units"]),
+        "axis_labels": ("t", *options["axis_labels"]),
+    }
+    return SeriesArray(file), {**options, **series}, kind
 
 
 def panel_step_nm(volume: Volume) -> float:
