@@ -11,6 +11,7 @@ import tifffile
 from napari_volumetric_smlm.domain.instrument import Camera, Instrument, PhaseMask, View
 from napari_volumetric_smlm.errors import InstrumentError, OutputError
 from napari_volumetric_smlm.io.instruments import load_instrument, load_phase_mask, save_instrument
+from napari_volumetric_smlm.io.samples import sample_instrument
 
 
 @pytest.fixture
@@ -126,6 +127,19 @@ def test_whole_numbers_stand_for_camera_numbers_too(written):
     camera = load_instrument(written).cameras[0]
     assert (camera.offset_counts, camera.gain_e_per_count, camera.read_noise_e) == (100.0, 2.0, 0.0)
     assert isinstance(camera.offset_counts, float)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda tree: tree["microlenses"].update(pixel_nm=200.0), r"magnification of 32.5, objective.magnification is 44.8"),
+    (lambda tree: tree["microlenses"]["sensor_centres_yx_px"][1].__setitem__(0, 90.0), r"'lens 2' at row 90.0, .* its view at 69.5, 69.5"),
+    (lambda tree: tree["views"][2].update(region_yx_px=[6, 100, 134, 228]), r"'lens 3' .*vsmlm views --centres"),
+])  # fmt: skip
+def test_a_microlens_array_that_was_edited_alone_is_refused_since_its_views_count(tmp_path, change, words):
+    path = save_instrument(sample_instrument("light_field"), tmp_path / "microscope.json")
+    assert load_instrument(path).microlenses is not None
+    break_file(path, change)
+    with pytest.raises(InstrumentError, match=words):
+        load_instrument(path)
 
 
 def test_the_instruments_that_travel_with_the_package_are_sound(repository, tmp_path):

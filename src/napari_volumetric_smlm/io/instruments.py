@@ -17,6 +17,8 @@ from .json_files import read_noun, write_noun
 # Three maps of a 4096 x 4096 sensor for two cameras, as compressed text, stay below this.
 LARGEST_INSTRUMENT_MIB = 768
 SMALLEST_MASK_PX = 8
+# The middle of a view is its lens's centre to a rounded pixel; bead scans move centres by parts of one.
+LARGEST_PLACE_ERROR_PX = 3.0
 # A lens of one millimetre of optical path at 500 nm would be 12,000 rad; no mask of ours comes near.
 LARGEST_PHASE_RAD = 1000.0
 
@@ -28,9 +30,38 @@ def load_instrument(path: str | os.PathLike[str]) -> Instrument:
     ------
     InstrumentError
         If the file is missing, damaged, too large, of another schema version, has an unknown key (the nearest known one is
-        suggested) or a value outside physics. Everything wrong is named at once: key, found, expected.
+        suggested) or a value outside physics. Everything wrong is named at once: key, found, expected. Also if its microlens array
+        was edited alone: its views, which count, are then elsewhere.
     """
-    return read_noun(path, Instrument, InstrumentError, LARGEST_INSTRUMENT_MIB)
+    instrument = read_noun(path, Instrument, InstrumentError, LARGEST_INSTRUMENT_MIB)
+    _refuse_array_edited_alone(instrument, path)
+    return instrument
+
+
+def _refuse_array_edited_alone(instrument: Instrument, path: str | os.PathLike[str]) -> None:
+    array, camera_pixel_um = instrument.microlenses, instrument.cameras[0].pixel_um
+    # views that were cut out have left the sensor
+    if array is None or instrument.views[0].region_yx_px is None:
+        return
+    found = []
+    stated = array.magnification(camera_pixel_um)
+    if not np.isclose(stated, instrument.objective.magnification, rtol=1e-3):
+        found.append(f"microlenses make a magnification of {stated:g}, objective.magnification is {instrument.objective.magnification:g}")
+    centres = array.centres_on_sensor(camera_pixel_um)
+    for view, (row, column) in zip(instrument.views, centres if len(centres) == len(instrument.views) else (), strict=False):
+        if view.region_yx_px is None:
+            continue
+        top, left, bottom, right = view.region_yx_px
+        y, x = (top + bottom - 1) / 2, (left + right - 1) / 2
+        if max(abs(row - y), abs(column - x)) > LARGEST_PLACE_ERROR_PX:
+            found.append(
+                f"microlenses have the centre of {view.name!r} at row {row:.1f}, column {column:.1f}, its view at {y:.1f}, {x:.1f}"
+            )
+    if found:
+        raise InstrumentError(
+            f"{path}: {'; '.join(found)}: one was edited without the other, and the views count. Undo that; other centres are given by "
+            "vsmlm views --centres, another array by vsmlm views --array"
+        )
 
 
 def save_instrument(instrument: Instrument, path: str | os.PathLike[str]) -> Path:
