@@ -42,6 +42,17 @@ def test_scores_are_printed_in_words_with_units(tables, capsys):
     assert "bias z / y / x                   10.0 / 3.0 / 4.0 nm" in told
 
 
+def test_a_part_of_a_movie_is_told_when_it_is_compared_with_all_of_it(tables, tmp_path, capsys):
+    found = read_table(tables[1])
+    part = write_table(found.select(found["frame"] < 4), tmp_path / "part.csv")[0]
+    assert main(["evaluate", str(tables[0]), str(part)]) == 0
+    err = capsys.readouterr().err
+    assert "found in frames 0 to 3, the true ones are in frames 0 to 9" in err
+    assert "count as missed" in err
+    assert main(["evaluate", *map(str, tables)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_scores_as_json_and_gates_as_options(tables, capsys):
     assert main(["evaluate", *map(str, tables), "--json", "--gate-nm", "11"]) == 0
     scores = json.loads(capsys.readouterr().out)

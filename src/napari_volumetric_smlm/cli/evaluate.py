@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..domain.molecules import Localizations
 from ..domain.plans import EvaluatePlan
 from ..domain.runs import Evaluation
-from .files import add_table_options, open_table
+from .files import add_table_options, note, open_table
 from .options import add_plan, plan_from
 
 NAME = "evaluate"
 SUMMARY = "Score found molecules against true ones."
+# of true molecules before the first or after the last found one: a sparse movie has few, a half of a movie has half
+WORRYING_SHARE = 0.2
 DETAILS = "Both are tables of any known format. Errors and gates are in nm."
 
 
@@ -28,10 +31,27 @@ def run(args: argparse.Namespace) -> None:
     """Score and print."""
     plan = plan_from(args, EvaluatePlan)
     truth, found = open_table(args, args.truth), open_table(args, args.found)
+    beyond = _frames_beyond(truth, found)
+    if beyond:
+        note(args, beyond)
     from ..recipes.evaluate import evaluate
 
     scores = evaluate(truth, found, plan)
     print(scores.model_dump_json(indent=1) if args.json else "\n".join(lines(scores)))
+
+
+def _frames_beyond(truth: Localizations, found: Localizations) -> str:
+    """Say when the true table goes on where the found one has ended, as it does when a part of a movie was reconstructed."""
+    if not len(truth) or not len(found):
+        return ""
+    (low, high), (first, last) = ((int(table["frame"].min()), int(table["frame"].max())) for table in (truth, found))
+    missed = int(((truth["frame"] < first) | (truth["frame"] > last)).sum())
+    if missed < WORRYING_SHARE * len(truth):
+        return ""
+    return (
+        f"molecules were found in frames {first} to {last}, the true ones are in frames {low} to {high}: {missed} of {len(truth)} true "
+        "ones lie in frames without any found; they count as missed"
+    )
 
 
 def lines(scores: Evaluation) -> list[str]:
