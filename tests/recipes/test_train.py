@@ -140,7 +140,7 @@ def test_a_model_of_another_microscope_is_a_start_and_the_card_says_its_name_onl
 
 def test_a_start_model_of_another_architecture_is_refused(model, toy_instrument, monkeypatch):
     monkeypatch.setitem(train_lean.PRESETS, "quick", Preset(40, 4, 5, 12, (1, 2)))
-    with pytest.raises(ModelError, match=r"has the architecture localizer .* take the preset and architecture that made it"):
+    with pytest.raises(ModelError, match=r"width 8 instead of 12\. Train with --architecture lean --preset quick, which made it"):
         finish(train(toy_instrument, PLAN.model_copy(update={"start_model": str(model)})))
 
 

@@ -107,6 +107,38 @@ def test_the_published_network_learns_and_makes_volumes_by_the_same_recipes(inst
     assert volume.values_zyx.shape == (4, 60, 64)
 
 
+@pytest.fixture(scope="module")
+def other_array():
+    """Return the cut views of an array that is turned, so that the same depths have another parallax."""
+    shipped = load_example("light_field_3").model_copy(update={"depth_range_nm": (-600.0, 600.0)})
+    array = shipped.microlenses.model_copy(update={"field_yx_px": (60, 64), "rotation_rad": 0.5})
+    return cut_instrument(light_field_instrument(array, shipped))
+
+
+def test_a_model_of_another_array_is_a_start_for_a_network_that_keeps_its_own_parallax(model, trained, other_array, monkeypatch):
+    monkeypatch.setitem(train_volume.PRESETS, "quick", train_volume.Preset(40, 2, 8, (1, 2)))
+    plan = PLAN.model_copy(update={"start_model": str(model)})
+    _, card, trainer = begin(other_array, plan)
+    parallax = torch.tensor(card.architecture["parallax_px"])
+    assert not torch.allclose(parallax, torch.tensor(trained[0].card.architecture["parallax_px"]), atol=0.5)
+    assert torch.equal(trainer.network.parallax_vz2.cpu(), parallax)
+    weights = trainer.network.state_dict()
+    assert all(np.array_equal(weights[name].cpu().numpy(), value) for name, value in trained[0].weights.items())
+
+
+@pytest.mark.parametrize(("change", "wide", "words"), [
+    ({"depth_planes": 7}, 8, r"v.safetensors: .*planes 5 instead of 7\. Train with --depth-planes 5, or leave"),
+    ({}, 12, r"width 8 instead of 12\. Train with --architecture vnet --preset quick, which made it, or leave"),
+    ({"architecture": "vnet_paper", "depth_planes": 4}, 8, r"network vnet instead of vnet_paper\. Train with --architecture vnet"),
+])  # fmt: skip
+def test_a_start_model_of_another_network_is_refused_in_few_words(model, instrument, monkeypatch, change, wide, words):
+    monkeypatch.setitem(train_volume.PRESETS, "quick", train_volume.Preset(40, 2, wide, (1, 2)))
+    monkeypatch.setattr(train_volume, "PAPER_LEVELS", 2)
+    with pytest.raises(ModelError, match=words) as refused:
+        begin(instrument, PLAN.model_copy(update={"start_model": str(model), **change}))
+    assert len(str(refused.value)) < 250
+
+
 def test_models_and_instruments_that_do_not_fit_are_refused(model, movie, instrument, toy_instrument):
     plan = VolumePlan(model=str(model), device="cpu")
     stack, cut = split_views(movie.stack, movie.instrument)

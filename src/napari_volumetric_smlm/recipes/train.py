@@ -21,13 +21,13 @@ from ..domain.runs import ModelCard, Progress, TrainedModel
 from ..engine.assemble.score import score
 from ..engine.training.average import Batch
 from ..engine.training.loop import LESS_MEMORY, Step, Trainer
-from ..errors import EngineError, ModelError, SmlmError, ran_out_of_memory
-from ..io.examples import start_model_path
+from ..errors import EngineError, SmlmError, ran_out_of_memory
 from .train_lean import LeanFamily
 from .train_lnet import SIZES, LNetFamily
+from .train_start import first_network
 from .train_volume import VOLUME_KINDS, VolumeFamily
 from .train_voxels import VoxelFamily
-from .trained import build, load_network, weights_of
+from .trained import weights_of
 from .training_checkpoint import Keeper
 from .training_frames import TrainingFrames
 
@@ -112,7 +112,7 @@ def begin(instrument: Instrument, plan: TrainPlan, command: str = "") -> tuple[F
         family = LeanFamily(instrument, plan) if plan.architecture == "lean" else VoxelFamily(instrument, plan)
     total = max(1, round((plan.frame_count or family.frame_count) / family.batch))
     card = _card(instrument, plan, family, command)
-    network = _first_network(card, plan).to(family.frames.table.device)
+    network = first_network(card, plan).to(family.frames.table.device)
     return family, card, Trainer(network, family.loss, total, plan.learning_rate, family.batch)
 
 
@@ -182,22 +182,6 @@ def _card(instrument: Instrument, plan: TrainPlan, family: Family | AnyVolumeFam
         frames_seen=0,
         versions={"napari-volumetric-smlm": __version__, "torch": version("torch")},
     )
-
-
-def _first_network(card: ModelCard, plan: TrainPlan) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed)
-        network = build(card)
-    if plan.start_model is None:
-        return network
-    # what it learned of another microscope is a start as well
-    start, other = load_network(start_model_path(plan.start_model), None)
-    if (other.kind, other.architecture) != (card.kind, card.architecture):
-        raise ModelError(
-            f"the start model {plan.start_model} has the architecture {other.kind} {other.architecture}, the preset {plan.preset!r} has "
-            f"{card.kind} {card.architecture}: take the preset and architecture that made it"
-        )
-    return start
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ class TrainWidget(JobWidget):
         self.others = PlanForm(TrainPlan, OTHER_FIELDS)
         self.others.editors["start_model"].setPlaceholderText("none")
         self.start_button = QPushButton("Choose start model...")
-        self.start_button.setToolTip("<qt>Begin with a trained model instead of random weights; it must have the same preset.</qt>")
+        self.start_button.setToolTip("<qt>Begin with a trained model instead of random weights; it must be the same network (architecture and preset).</qt>")
         self.presets = PresetBar(self.session, self.others, TrainPlan())
         self.estimate = Estimate(self._call)
         self.panel = JobPanel("Train", self.session.log, "Stop and keep what has been learned; Train goes on from there")
