@@ -45,6 +45,7 @@ PLANS = [
     ),
     SimulatePlan(),
     SimulatePlan(photons=(0.1, 12345.678901234567), shape_yx_px=(3, 4000), blur_nm=(1e-12, 2e3), structure="filaments"),
+    SimulatePlan(structure="mitochondria"),
     EvaluatePlan(),
     EvaluatePlan(gate="cylinder", gate_nm=149.99999999999997, dim_below_photons=1e-300),
     RenderPlan(),

@@ -5,6 +5,7 @@ Each field carries its description, which is the tooltip in napari and the help 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -149,7 +150,11 @@ class SimulatePlan(Noun):
     mean_on_frames: float = Field(2.0, ge=0, description="Mean on-time in frames; 0 = every molecule is on for exactly one whole frame.")
     background_photons: tuple[float, float] = Field((10.0, 30.0), description="Lowest and highest background in photons per pixel.")
     background_structure: Literal["flat", "gaussian", "perlin"] = Field("flat", description="Shape of the background over the frame.")
-    structure: Literal["uniform", "filaments", "shells"] = Field("uniform", description="Where the molecules sit.")
+    structure: Literal["uniform", "filaments", "shells", "microtubules", "pits", "mitochondria"] = Field(
+        "uniform",
+        description="Where the molecules sit: anywhere, on filaments of 25 nm, on shells, or on structures as they are labelled: "
+        "microtubules (hollow, 55 nm), clathrin pits (hollow, 50 to 120 nm), mitochondria (tubes, 240 to 325 nm).",
+    )
     blur_nm: tuple[float, float] = Field((0.0, 0.0), description="Lowest and highest extra Gaussian blur per molecule in nm.")
     seed: int = Field(0, ge=0, description="Seed: the same seed gives the same movie.")
     device: Device = Field("auto", description="Where to compute.")
@@ -234,6 +239,10 @@ class TrainPlan(Noun):
             known = " or ".join(map(str, UPSAMPLINGS[self.architecture]))
             raise ValueError(f"upsampling is {self.upsampling}, but {self.architecture} knows {known} voxels per camera pixel only")
         return self
+
+    def without_folders(self) -> TrainPlan:
+        """Return the plan as it stands in a card: where a file lay on this computer is nobody's business."""
+        return self if self.start_model is None else self.model_copy(update={"start_model": Path(self.start_model).name})
 
 
 class EvaluatePlan(Noun):

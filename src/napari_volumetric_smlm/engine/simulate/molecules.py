@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...domain.plans import SimulatePlan
+from .phantoms import WALLS, place_on_walls
 from .structures import Box, place_molecules
 
 # On-times are followed from this many mean on-times before the first frame: e^-10 of the molecules were on for longer.
@@ -67,7 +68,10 @@ def blink(plan: SimulatePlan, box: Box, generator: torch.Generator) -> Emissions
         seen = end > 0
         start, end = start[seen], end[seen]
     count = len(start)
-    position = place_molecules(count, box, plan.structure, generator)
+    if plan.structure in WALLS:
+        position = place_on_walls(count, plan.structure, box, plan.seed, generator)
+    else:
+        position = place_molecules(count, box, plan.structure, generator)
     brightness = draw_photons(count, plan, generator)
     blur = plan.blur_nm[0] + torch.rand(count, generator=generator) * (plan.blur_nm[1] - plan.blur_nm[0])
 

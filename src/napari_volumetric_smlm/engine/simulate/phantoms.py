@@ -1,12 +1,14 @@
 """Structures of cells whose true shape is known, as points with weights: tubes, hollow spheres, crossing filaments, beads.
 
 Sizes are those that super-resolved pictures of these structures are compared with: microtubules as labelled (hollow, 55 nm), clathrin
-pits (hollow, 50 to 120 nm), mitochondria (hollow, 240 to 325 nm). Molecules that blink along structures are in `structures`.
+pits (hollow, 50 to 120 nm), mitochondria (hollow, 240 to 325 nm). Molecules that blink sit on the same walls (`place_on_walls`); those
+anywhere, on thin filaments or on shells are in `structures`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +45,24 @@ class Phantom:
         return Phantom(self.position_n3, self.weight_n * (total / self.weight_n.sum().clamp(min=1e-12)))
 
 
+@dataclass(frozen=True)
+class Wall:
+    """Where labels sit: the wall of a tube along a path (n, 3), or of a sphere around a path of one point.
+
+    points : how many it carries in a phantom; of several walls, each has its share of the molecules.
+    """
+
+    path_n3: Tensor
+    diameter_nm: float
+    points: int
+
+    def spread(self, points: int, generator: torch.Generator) -> Phantom:
+        """Points at random places of the wall."""
+        if len(self.path_n3) == 1:
+            return hollow_sphere(self.path_n3[0], self.diameter_nm, points, generator)
+        return hollow_tube(self.path_n3, self.diameter_nm, points, generator)
+
+
 def phantom(kind: str, box: Box, seed: int) -> Phantom:
     """Structures of one kind at random places of a box, or of several kinds ("pits+microtubules"), each point of weight one.
 
@@ -56,8 +76,38 @@ def phantom(kind: str, box: Box, seed: int) -> Phantom:
     for name in kind.split("+"):
         if name not in KINDS:
             raise PlanError(f"there is no phantom {name!r}: {', '.join(KINDS)} are known, also together (pits+microtubules)")
-        parts.append({"microtubules": _microtubules, "pits": _pits, "mitochondria": _mitochondria, "beads": _beads}[name](box, generator))
+        if name == "beads":
+            parts.append(_beads(box, generator))
+        else:
+            # points are drawn as soon as their wall is: seeds mean what they always did
+            parts.append(_within(box, [wall.spread(wall.points, generator) for wall in WALLS[name](box, generator)]))
     return sum(parts[1:], parts[0])
+
+
+def place_on_walls(count: int, kind: str, box: Box, seed: int, generator: torch.Generator) -> Tensor:
+    """Positions (count, 3) of molecules as z, y, x in nm, on structures of one kind inside the box.
+
+    Parameters
+    ----------
+    kind : "microtubules", "pits" or "mitochondria".
+    seed : of the structures, which are the same for any number of molecules; `generator` places molecules on them.
+    """
+    walls = walls_in(box, kind, seed)
+    share = torch.tensor([float(wall.points) for wall in walls])
+    found, missing = [torch.zeros((0, 3))], count
+    while missing > 0:
+        chosen = torch.multinomial(share, missing, replacement=True, generator=generator).bincount(minlength=len(walls)).tolist()
+        drawn = _within(box, [wall.spread(number, generator) for wall, number in zip(walls, chosen, strict=True) if number])
+        found.append(drawn.position_n3)
+        missing -= len(drawn.position_n3)
+    return torch.minimum(torch.maximum(torch.cat(found), box.low_nm), box.high_nm)
+
+
+def walls_in(box: Box, kind: str, seed: int) -> list[Wall]:
+    """Return the walls that `place_on_walls` uses: whole between floor and ceiling of the box, unless it is thinner than they are."""
+    deep = float(box.high_nm[0] - box.low_nm[0])
+    room = torch.tensor([min(LARGEST_NM[kind] / 2, THINNEST * deep / 2), 0.0, 0.0])
+    return list(WALLS[kind](Box(box.low_nm + room, box.high_nm - room), torch.Generator().manual_seed(seed)))
 
 
 def hollow_tube(path_n3: Tensor, diameter_nm: float, points: int, generator: torch.Generator) -> Phantom:
@@ -92,36 +142,34 @@ def crossing_filaments(centre_3: Tensor, distance_zyx_nm: tuple[float, float, fl
     return paths
 
 
-def _microtubules(box: Box, generator: torch.Generator) -> Phantom:
+def _microtubules(box: Box, generator: torch.Generator) -> Iterator[Wall]:
     side = box.high_nm - box.low_nm
-    found = []
     for _ in range(_number(MICROTUBULE_UM2, box, generator)):
         path = _curve(box, float(side[1:].norm()), 0.4, generator)
-        found.append(hollow_tube(path, MICROTUBULE_NM, round(float(side[1:].norm()) / POINT_STEP_NM), generator))
-    return _within(box, found)
+        yield Wall(path, MICROTUBULE_NM, round(float(side[1:].norm()) / POINT_STEP_NM))
 
 
-def _mitochondria(box: Box, generator: torch.Generator) -> Phantom:
-    found = []
+def _mitochondria(box: Box, generator: torch.Generator) -> Iterator[Wall]:
     for _ in range(_number(MITOCHONDRION_UM2, box, generator)):
         length, diameter = _between(MITOCHONDRION_LENGTH_NM, generator), _between(MITOCHONDRION_NM, generator)
-        path = _curve(box, length, 1.0, generator)
-        found.append(hollow_tube(path, diameter, round(math.pi * diameter * length * 1e-6 * POINTS_PER_UM2), generator))
-    return _within(box, found)
+        yield Wall(_curve(box, length, 1.0, generator), diameter, round(math.pi * diameter * length * 1e-6 * POINTS_PER_UM2))
 
 
-def _pits(box: Box, generator: torch.Generator) -> Phantom:
+def _pits(box: Box, generator: torch.Generator) -> Iterator[Wall]:
     side = box.high_nm - box.low_nm
     # pits sit on membranes: gently sloped sheets
     slope, height = torch.randn(2, generator=generator) * 0.05, 0.15 + 0.7 * torch.rand(1, generator=generator)
-    found = []
     for _ in range(_number(PIT_UM2, box, generator)):
         share = torch.rand(3, generator=generator)
         share[0] = (height + (slope * side[1:] / side[0] * (share[1:] - 0.5)).sum() + 0.02 * torch.randn(1, generator=generator)).clamp(
             0, 1
         )
-        found.append(hollow_sphere(box.low_nm + share * side, _between(PIT_NM, generator), POINTS_A_PIT, generator))
-    return _within(box, found)
+        yield Wall((box.low_nm + share * side)[None], _between(PIT_NM, generator), POINTS_A_PIT)
+
+
+WALLS = {"microtubules": _microtubules, "pits": _pits, "mitochondria": _mitochondria}
+LARGEST_NM = {"microtubules": MICROTUBULE_NM, "pits": PIT_NM[1], "mitochondria": MITOCHONDRION_NM[1]}
+THINNEST = 0.9  # share of a thin box that keeping away from floor and ceiling may take
 
 
 def _beads(box: Box, generator: torch.Generator) -> Phantom:
