@@ -13,7 +13,8 @@ from napari_volumetric_smlm.cli import main
 from napari_volumetric_smlm.cli.progress import Stopped
 from napari_volumetric_smlm.engine.optics.views import light_field_instrument
 from napari_volumetric_smlm.io.examples import load_example
-from napari_volumetric_smlm.io.instruments import save_instrument
+from napari_volumetric_smlm.io.instruments import load_instrument, save_instrument
+from napari_volumetric_smlm.io.volume_files import open_volumes
 
 FEW = ["--iterations", "3", "--depth-step-nm", "300", "--window-px", "31", "--device", "cpu", "--quiet"]
 
@@ -27,6 +28,11 @@ def movie(tmp_path_factory):
     words = ["simulate", "--instrument", str(folder / "i.json"), "--output", str(folder / "m.tif"), "--frame-count", "2", "--quiet"]
     assert main([*words, "--shape-yx-px", "1024", "1024", "--density-per-um2", "0.05", "--device", "cpu"]) == 0
     return folder / "m.tif", folder / "m_instrument.json"
+
+
+def corner_nm(movie):
+    """Return where the first pixel of the first view lies on the raw frame."""
+    return [145.0 * side for side in load_instrument(movie[1]).views[0].region_yx_px[:2]]
 
 
 def command(movie, place, *more):
@@ -43,7 +49,7 @@ def test_a_volume_is_written_with_its_voxel_size_and_how_it_came_about(movie, tm
         assert 'PhysicalSizeX="145.0"' in file.ome_metadata
     record = json.loads((tmp_path / "v.tif.json").read_text(encoding="utf-8"))
     assert record["plan"]["iterations"] == record["iterations"] == 3
-    assert record["origin_zyx_nm"] == [-600.0, 0.0, 0.0]
+    assert record["origin_zyx_nm"] == pytest.approx([-600.0, *corner_nm(movie)])
     assert main(command(movie, tmp_path / "again.tif")) == 0
     assert np.array_equal(tifffile.imread(place), tifffile.imread(tmp_path / "again.tif"))
 
@@ -63,6 +69,7 @@ def test_every_frame_has_its_own_volume_in_one_file_when_asked_for(movie, tmp_pa
     record = json.loads((tmp_path / "each.tif.json").read_text(encoding="utf-8"))
     assert record["frames"] == [0, 1]
     assert record["complete"] is True
+    assert record["origin_zyx_nm"] == pytest.approx([-600.0, *corner_nm(movie)])
 
 
 def test_a_stop_keeps_the_volumes_until_then(movie, tmp_path, capsys, monkeypatch):
@@ -110,7 +117,6 @@ def test_what_cannot_be_written_or_made_is_told_before_the_work(movie, tmp_path,
 
 def test_a_trained_network_makes_a_volume_on_the_command_line(movie, tmp_path, capsys, monkeypatch):
     from napari_volumetric_smlm.domain.plans import TrainPlan
-    from napari_volumetric_smlm.io.instruments import load_instrument
     from napari_volumetric_smlm.io.models import write_model_weights
     from napari_volumetric_smlm.recipes import train_volume
     from napari_volumetric_smlm.recipes.split_views import cut_instrument
@@ -125,6 +131,7 @@ def test_a_trained_network_makes_a_volume_on_the_command_line(movie, tmp_path, c
     assert main([*words, "--model", str(model), "--device", "cpu", "--quiet"]) == 0
     assert "5 planes 300 nm apart, 60 x 64 pixels of 145 nm" in capsys.readouterr().out
     assert tifffile.imread(tmp_path / "v.tif").shape == (5, 60, 64)
+    assert open_volumes(tmp_path / "v.tif").origin_zyx_nm == pytest.approx((-600.0, *corner_nm(movie)))
     assert main([*words, "--model", str(model), "--device", "cpu", "--quiet", "--each-frame", "--background-photons", "3"]) == 0
     assert tifffile.imread(tmp_path / "v.tif").shape == (2, 5, 60, 64)
     assert json.loads((tmp_path / "v.tif.json").read_text(encoding="utf-8"))["plan"]["background_photons"] == 3

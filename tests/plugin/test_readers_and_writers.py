@@ -162,7 +162,7 @@ def test_a_stack_that_nobody_described_is_not_guessed(tmp_path, said):
 def write_volumes(path: Path, values: np.ndarray, axes: str) -> None:
     """Write what vsmlm deconvolve writes: OME-TIFF and the record beside it."""
     write_image(values, path, (250.0, 145.0, 145.0), axes=axes)
-    record = {"voxel_zyx_nm": (250.0, 145.0, 145.0), "origin_zyx_nm": (-500.0, 0.0, 0.0), "quantity": "photons", "frames": [3, 4]}
+    record = {"voxel_zyx_nm": (250.0, 145.0, 145.0), "origin_zyx_nm": (-500.0, 14500.0, 29000.0), "quantity": "photons", "frames": [3, 4]}
     write_provenance(record, path)
 
 
@@ -174,7 +174,7 @@ def test_a_volume_that_was_written_opens_in_nanometres_with_its_depths(tmp_path,
     assert np.array_equal(layer.data, values)
     assert tuple(layer.axis_labels) == ("z", "y", "x")
     assert {str(unit) for unit in layer.units} == {"nanometer"}
-    assert layer.data_to_world((1, 2, 3)) == pytest.approx((-250, 290, 435))
+    assert layer.data_to_world((1, 2, 3)) == pytest.approx((-250, 14790, 29435))
     assert said() == ""
 
 
@@ -185,7 +185,7 @@ def test_a_series_of_volumes_is_read_volume_by_volume_and_counts_frames(tmp_path
     layer = Layer.create(*data)
     assert not isinstance(layer.data, np.ndarray)
     assert tuple(layer.axis_labels) == ("t", "z", "y", "x")
-    assert layer.data_to_world((1, 1, 2, 3)) == pytest.approx((4, -250, 290, 435))
+    assert layer.data_to_world((1, 1, 2, 3)) == pytest.approx((4, -250, 14790, 29435))
     for index in (1, (1, 2), (slice(None), 2), (0, slice(1, 4), slice(2, 5), 3), (slice(None),) * 4):
         assert np.array_equal(layer.data[index], values[index])
     assert said() == ""

@@ -35,10 +35,8 @@ def test_molecules_light_up_in_the_volume_where_they_are(movie):
     volume = finish(deconvolve(movie.stack, movie.instrument, PLAN.model_copy(update={"iterations": 40})))
     assert volume.values_zyx.shape == (11, 60, 64)
     assert volume.voxel_zyx_nm == (200.0, 145.0, 145.0)
-    corner = np.array(movie.instrument.views[0].region_yx_px[:2]) * 145.0
     first = movie.truth.select(movie.truth["frame"] == 0)
-    place = np.stack([first["z_nm"], first["y_nm"] - corner[0], first["x_nm"] - corner[1]], 1)
-    index = (place - volume.origin_zyx_nm) / volume.voxel_zyx_nm
+    index = (first.position_zyx_nm - volume.origin_zyx_nm) / volume.voxel_zyx_nm
     lone = [k for k in range(len(index)) if np.sort(np.hypot(*(index[:, 1:] - index[k, 1:]).T))[1] > 7]
     assert lone
     for z, y, x in index[lone]:
@@ -48,11 +46,14 @@ def test_molecules_light_up_in_the_volume_where_they_are(movie):
         assert (around.sum((1, 2)) @ np.arange(11)) / light == pytest.approx(z, abs=1.0)
 
 
-def test_raw_frames_and_cut_ones_make_the_same_volume(movie):
+def test_raw_frames_and_cut_ones_make_the_same_volume_each_counted_from_the_corner_of_its_frames(movie):
     raw = finish(deconvolve(movie.stack, movie.instrument, PLAN))
     cut = finish(deconvolve(*split_views(movie.stack, movie.instrument), PLAN))
     assert np.array_equal(raw.values_zyx, cut.values_zyx)
-    assert raw.origin_zyx_nm == (-1000.0, 0.0, 0.0)
+    top, left, _, _ = movie.instrument.views[0].region_yx_px
+    assert min(top, left) > 100
+    assert raw.origin_zyx_nm == pytest.approx((-1000.0, top * 145.0, left * 145.0))
+    assert cut.origin_zyx_nm == (-1000.0, 0.0, 0.0)
 
 
 def with_blank(stack, *frames):

@@ -79,7 +79,7 @@ def write_volume(volume: Volume, output: Path, made_from: tuple[RawStack, Instru
     """Write a volume as OME-TIFF, and beside it how it came about."""
     from ..recipes.volume_series import record_of
 
-    write_image(volume.values_zyx, output, volume.voxel_zyx_nm)
+    write_image(volume.values_zyx, output, volume.voxel_zyx_nm, origin_zyx_nm=volume.origin_zyx_nm)
     write_provenance(record_of(volume, made_from, **record), output)
 
 

@@ -18,6 +18,7 @@ from ..domain.illumination import StructuredImages
 from ..errors import InputError, OutputError
 from .atomic import replacing
 from .json_files import read_json
+from .volume_origin import Origin, origin_words
 
 LARGEST_RECORD_MIB = 64
 
@@ -60,7 +61,13 @@ def read_provenance(result: str | os.PathLike[str]) -> dict[str, Any] | None:
     return read_json(place, InputError, LARGEST_RECORD_MIB) if place.is_file() else None
 
 
-def write_image(array: NDArray[Any], path: str | os.PathLike[str], pixel_zyx_nm: tuple[float, float, float], axes: str = "") -> Path:
+def write_image(
+    array: NDArray[Any],
+    path: str | os.PathLike[str],
+    pixel_zyx_nm: tuple[float, float, float],
+    axes: str = "",
+    origin_zyx_nm: Origin | None = None,
+) -> Path:
     """Write a picture, a volume or a stack as OME-TIFF with its pixel size.
 
     Parameters
@@ -71,6 +78,8 @@ def write_image(array: NDArray[Any], path: str | os.PathLike[str], pixel_zyx_nm:
         Pixel sizes; z counts only where there is a z axis.
     axes
         YX, ZYX, TYX, TZYX, YXS or ZYXS; empty = colour where the last axis has 3 values of uint8, else z, y, x.
+    origin_zyx_nm
+        Of a volume the centre of its first voxel, where that is known.
 
     Raises
     ------
@@ -93,6 +102,8 @@ def write_image(array: NDArray[Any], path: str | os.PathLike[str], pixel_zyx_nm:
     }
     if "Z" in axes:
         metadata |= {"PhysicalSizeZ": depth, "PhysicalSizeZUnit": "nm"}
+    if origin_zyx_nm is not None:
+        metadata["Description"] = origin_words(origin_zyx_nm)
     with replacing(target) as part:
         tifffile.imwrite(
             part,

@@ -14,6 +14,7 @@ from ..domain.molecules import ZReference
 from ..errors import InputError, StackError
 from .results import read_provenance
 from .stacks import check_frames, open_stack
+from .volume_origin import Origin, origin_in
 
 Voxel = tuple[float, float, float]
 
@@ -38,6 +39,12 @@ class VolumeFile:
         known: dict[Any, ZReference] = {"coverslip": "coverslip", "focus": "focus"}
         return known.get(self.record.get("z_reference"), "unknown")
 
+    @property
+    def origin_zyx_nm(self) -> Origin:
+        """Where the centre of the first voxel lies: as the record says, else as the file itself does, else at zero."""
+        z, y, x = self.record.get("origin_zyx_nm") or origin_in(self.stack.metadata.get("ome_description", "")) or (0.0, 0.0, 0.0)
+        return z, y, x
+
     def volume(self, index: int) -> Volume:
         """Read one volume.
 
@@ -49,9 +56,8 @@ class VolumeFile:
         first = index * self.planes
         values = np.asarray(self.stack.counts_tyx[0][first : first + self.planes], np.float32)
         check_frames(values, first)
-        z, y, x = self.record.get("origin_zyx_nm") or (0.0, 0.0, 0.0)
         quantity = str(self.record.get("quantity", "unknown"))
-        return Volume(values_zyx=values, voxel_zyx_nm=self.voxel_zyx_nm, origin_zyx_nm=(z, y, x), quantity=quantity)
+        return Volume(values_zyx=values, voxel_zyx_nm=self.voxel_zyx_nm, origin_zyx_nm=self.origin_zyx_nm, quantity=quantity)
 
 
 class SeriesArray:

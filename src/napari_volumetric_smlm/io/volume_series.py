@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import OutputError
 from .atomic import replacing
+from .volume_origin import Origin, origin_words
 
 # overwritten when the number of volumes is known
 UNFINISHED = "Volumes of a series that was not finished; the axes are (t, z, y, x)"
@@ -26,6 +27,7 @@ class VolumeSeries:
         self.expected, self.written = expected, 0
         self.shape_zyx: tuple[int, ...] = ()
         self.voxel_zyx_nm = (1.0, 1.0, 1.0)
+        self.origin_zyx_nm: Origin | None = None
         self._writer = writer
 
     @property
@@ -33,8 +35,8 @@ class VolumeSeries:
         """Whether all volumes are written."""
         return self.written == self.expected
 
-    def add(self, values_zyx: NDArray[Any], voxel_zyx_nm: tuple[float, float, float]) -> None:
-        """Write the next volume.
+    def add(self, values_zyx: NDArray[Any], voxel_zyx_nm: tuple[float, float, float], origin_zyx_nm: Origin | None = None) -> None:
+        """Write the next volume; all lie at the same place.
 
         Raises
         ------
@@ -43,7 +45,7 @@ class VolumeSeries:
         """
         if self.shape_zyx and values_zyx.shape != self.shape_zyx:
             raise OutputError(f"volume {self.written} has the shape {values_zyx.shape}, those before have {self.shape_zyx}")
-        self.shape_zyx, self.voxel_zyx_nm = values_zyx.shape, voxel_zyx_nm
+        self.shape_zyx, self.voxel_zyx_nm, self.origin_zyx_nm = values_zyx.shape, voxel_zyx_nm, origin_zyx_nm
         self._writer.write(
             np.ascontiguousarray(values_zyx, np.float32),
             photometric="minisblack",
@@ -56,13 +58,14 @@ class VolumeSeries:
         self.written += 1
 
     def describe(self) -> None:
-        """Write axes and voxel size of what is there."""
+        """Write axes, voxel size and place of what is there."""
         planes, rows, columns = self.shape_zyx
         sizes = dict(zip(("PhysicalSizeZ", "PhysicalSizeY", "PhysicalSizeX"), self.voxel_zyx_nm, strict=True))
         units = {f"{name}Unit": "nm" for name in sizes}
+        place = {} if self.origin_zyx_nm is None else {"Description": origin_words(self.origin_zyx_nm)}
         words = tifffile.OmeXml()
         stored = (self.written * planes, 1, 1, rows, columns, 1)
-        words.addimage(np.float32, (self.written, planes, rows, columns), stored, axes="TZYX", **sizes, **units)
+        words.addimage(np.float32, (self.written, planes, rows, columns), stored, axes="TZYX", **sizes, **units, **place)
         self._writer.overwrite_description(words.tostring())
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..domain.images import RawStack, Volume
 from ..domain.instrument import Instrument
 from ..domain.runs import Progress
@@ -101,12 +99,9 @@ def volumes_job(questions: list[VolumeQuestion], chosen: Preferences) -> Generat
     prepare_engine(chosen)
     for question in questions:
         began = time.perf_counter()
-        stack, instrument, corner_yx_nm = cut(question.stack, question.instrument)
-        steps = volume_of(stack, instrument, on_device(question.plan, chosen))
+        steps = volume_of(question.stack, question.instrument, on_device(question.plan, chosen))
         volume = yield from _without_previews(steps)
-        depth, y, x = volume.origin_zyx_nm
-        placed = volume.model_copy(update={"origin_zyx_nm": (depth, y + corner_yx_nm[0], x + corner_yx_nm[1])})
-        made = FrameVolume(question, placed, time.perf_counter() - began)
+        made = FrameVolume(question, volume, time.perf_counter() - began)
         yield Progress(stage="volume", message=f"{question.method}: done", preview=made)
     return len(questions)
 
@@ -117,17 +112,6 @@ def all_volumes_job(question: VolumeQuestion, place: Path, chosen: Preferences) 
 
     prepare_engine(chosen)
     return (yield from write_volumes(question.stack, question.instrument, on_device(question.plan, chosen), place))
-
-
-def cut(stack: RawStack, instrument: Instrument) -> tuple[RawStack, Instrument, tuple[float, float]]:
-    """Views of raw frames as stacks of their own, and where the first one's first pixel lies on the raw frame, (y, x) in nm."""
-    if all(view.region_yx_px is None for view in instrument.views):
-        return stack, instrument, (0.0, 0.0)
-    from ..recipes.split_views import split_views
-
-    views, apart = split_views(stack, instrument)
-    top, left = np.array(views.counts_tyx[0].region_yx_px[:2]) * instrument.pixel_nm()
-    return views, apart, (float(top), float(left))
 
 
 def _without_previews(steps: Generator[Progress, None, Any]) -> Generator[Progress, None, Any]:

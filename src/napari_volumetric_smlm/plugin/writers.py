@@ -71,7 +71,9 @@ def save_picture(path: str, data: Any, meta: dict[str, Any]) -> Any:
         return write_image(picture.rgb_yxc, path, (1.0, picture.pixel_nm, picture.pixel_nm))
     if isinstance(picture, Volume):
         values = picture.values_zyx
-        return write_image(values[0] if values.shape[0] == 1 else values, path, picture.voxel_zyx_nm)
+        if values.shape[0] == 1:
+            return write_image(values[0], path, picture.voxel_zyx_nm)
+        return write_image(values, path, picture.voxel_zyx_nm, origin_zyx_nm=picture.origin_zyx_nm)
     values = np.asarray(data)
     sizes = _pixel_nm(meta, values.ndim)
     series = tuple(meta.get("axis_labels") or ())[:1] == ("t",)

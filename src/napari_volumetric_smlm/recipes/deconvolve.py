@@ -43,7 +43,7 @@ class Reached:
         if self.plan.wide_field:
             kernel = wide_field_kernels(self.views.instrument, self.grid, WIDE_FIELD_WINDOW_PX, WIDE_FIELD_REACH_NM)
             values = as_wide_field(values, kernel.to(values.device)).clamp(min=0)
-        return as_volume(values, self.grid, WIDE_FIELD if self.plan.wide_field else POINTS)
+        return as_volume(values, self.views, self.grid, WIDE_FIELD if self.plan.wide_field else POINTS)
 
 
 def deconvolve(stack: RawStack, instrument: Instrument, plan: DeconvolvePlan) -> Generator[Progress, None, Volume]:
@@ -57,7 +57,7 @@ def deconvolve(stack: RawStack, instrument: Instrument, plan: DeconvolvePlan) ->
     Returns
     -------
     Volume
-        On the pixels of the first view.
+        On the pixels of the first view, in the nanometres of the frames that were given, as the molecules of `reconstruct`.
 
     Raises
     ------
@@ -108,12 +108,12 @@ def _told(reached: Reached, done: int) -> Progress:
     )
 
 
-def as_volume(values_zyx: Tensor, grid: DepthGrid, quantity: str) -> Volume:
-    """A volume on a grid."""
+def as_volume(values_zyx: Tensor, views: SummedViews, grid: DepthGrid, quantity: str) -> Volume:
+    """A volume on a grid, in the nanometres of the frames that the views were cut from."""
     pixel = grid.pixel_nm
     return Volume(
         values_zyx=values_zyx.float().cpu().numpy(),
         voxel_zyx_nm=(grid.step_nm, pixel, pixel),
-        origin_zyx_nm=(grid.first_nm, 0.0, 0.0),
+        origin_zyx_nm=(grid.first_nm, *views.corner_yx_nm),
         quantity=quantity,
     )

@@ -25,6 +25,7 @@ class SummedViews:
     """Detected photons of several frames together: views (v, y, x), which pixels count, background of each view, read variance.
 
     instrument : with one camera a view. frames : how many were added; blank ones were not. Of blank frames alone, views are dark.
+    corner_yx_nm : where the first view's first pixel lies on the frames that were given; (0, 0) for frames that were cut before.
     """
 
     views_vyx: Tensor
@@ -33,6 +34,7 @@ class SummedViews:
     read_variance: float
     instrument: Instrument
     frames: int
+    corner_yx_nm: tuple[float, float] = (0.0, 0.0)
 
 
 def sum_views(stack: RawStack, instrument: Instrument, plan: ViewsPlan) -> Generator[Progress, None, SummedViews]:
@@ -47,8 +49,12 @@ def sum_views(stack: RawStack, instrument: Instrument, plan: ViewsPlan) -> Gener
     """
     if len(instrument.views) < 2:
         raise PlanError(f"the instrument {instrument.name!r} has one view: volumes need the parallax between several")
+    corner_yx_nm = (0.0, 0.0)
     if any(view.region_yx_px is not None for view in instrument.views):
         stack, instrument = split_views(stack, instrument)
+        # not the corner of the view's own region: a rim beyond the sensor was left out
+        top, left, _, _ = stack.counts_tyx[0].region_yx_px
+        corner_yx_nm = (top * instrument.pixel_nm(), left * instrument.pixel_nm())
     check_cameras(stack, instrument)
     shapes = {tuple(int(n) for n in counts.shape[1:]) for counts in stack.counts_tyx}
     if len(shapes) > 1:
@@ -73,7 +79,7 @@ def sum_views(stack: RawStack, instrument: Instrument, plan: ViewsPlan) -> Gener
         yield Progress(stage="read", done=part.stop - frames.start, total=len(frames), message=f"Frame {part.stop - 1}")
     known = plan.background_photons
     ground = dark_level(total[None])[0].clamp(min=0) if known is None else torch.full((count,), known * added)
-    return SummedViews(total, seen, ground, variance, instrument, max(added, 1))
+    return SummedViews(total, seen, ground, variance, instrument, max(added, 1), corner_yx_nm)
 
 
 @dataclass(frozen=True)

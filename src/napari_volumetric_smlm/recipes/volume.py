@@ -49,7 +49,7 @@ def make_volume(stack: RawStack, instrument: Instrument, plan: VolumePlan) -> Ge
     yield Progress(stage="prepare", message="Computing the parallax of the views")
     values = yield from volume_of_views(network.eval(), views, plan)
     low, high = views.instrument.depth_range_nm
-    return as_volume(values / views.frames, DepthGrid.of(views.instrument, (high - low) / (network.planes - 1)), WIDE_FIELD)
+    return as_volume(values / views.frames, views, DepthGrid.of(views.instrument, (high - low) / (network.planes - 1)), WIDE_FIELD)
 
 
 def volume_of_views(network: CompactVNet | PublishedVNet, views: SummedViews, plan: VolumePlan) -> Generator[Progress, None, Tensor]:

@@ -74,7 +74,7 @@ def write_volumes(stack: RawStack, instrument: Instrument, plan: ViewsPlan, plac
             for done, frame in enumerate(frames):
                 steps = volume_of(stack, instrument, of_frame(plan, frame))
                 volume = yield from _counted(steps, f"Volume of frame {frame}", (done, len(frames)))
-                series.add(volume.values_zyx, volume.voxel_zyx_nm)
+                series.add(volume.values_zyx, volume.voxel_zyx_nm, volume.origin_zyx_nm)
                 yield Progress(stage="volumes", done=series.written, total=len(frames), message=f"Volume of frame {frame}")
         finally:
             if series.written:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import math
 import re
 from typing import Any
@@ -92,6 +93,9 @@ def read_ome_header(xml: str, opened: OpenedFile) -> dict[str, Any]:
     interval = _number(pixels.get("TimeIncrement"))
     if interval:
         values["frame_interval_ms"] = interval * MS_PER_UNIT.get(pixels.get("TimeIncrementUnit", "s"), 1e3)
+    description = re.search(r"<(?:\w+:)?Description>([^<]*)</", xml)
+    if description is not None:
+        opened.metadata["ome_description"] = html.unescape(description[1])[:20_000]
     plane = _attributes(xml, "Plane")
     settings, detector = _attributes(xml, "DetectorSettings"), _attributes(xml, "Detector")
     exposure = _number(plane.get("ExposureTime"))
