@@ -374,6 +374,45 @@ def test_train_writes_a_model_with_its_card_and_removes_the_checkpoint(files, st
     assert "16 frames in 3 s; on 4 frames that it never saw: jaccard 0.9" in capsys.readouterr().out
 
 
+def test_a_finished_model_is_replaced_only_where_that_is_asked_for(files, stand_in, monkeypatch, capsys):
+    calls = stand_in("train", trained)
+    words = ["train", "--instrument", f"{files}/microscope.json", "--output", f"{files}/toy.safetensors"]
+    monkeypatch.setattr(sys, "argv", ["vsmlm", *words])
+    assert main(words) == 0
+    capsys.readouterr()
+    # what was asked for is there
+    assert main(words) == 0
+    assert "toy.safetensors: this training is finished already (16 frames, trained by: vsmlm train --instrument" in capsys.readouterr().out
+    # another training is not
+    monkeypatch.setattr(sys, "argv", ["vsmlm", *words, "--seed", "7", "--replace"])
+    assert main([*words, "--seed", "7"]) == 2
+    told = capsys.readouterr().err
+    assert "there is a finished model of this name, for 'toy', trained by: vsmlm train --instrument" in told
+    assert "To replace it add --replace, or choose another name" in told
+    assert len(calls) == 1
+    assert main([*words, "--seed", "7", "--replace"]) == 0
+    card = read_model_weights(files / "toy.safetensors")[1]
+    assert (card["plan"]["seed"], len(calls)) == (7, 2)
+    assert card["command"].endswith("--seed 7")
+
+
+def test_a_stopped_training_goes_on_although_it_is_to_replace_a_finished_model(files, stand_in):
+    calls = stand_in("train", trained)
+    words = ["train", "--instrument", f"{files}/microscope.json", "--output", f"{files}/toy.safetensors"]
+    assert main(words) == 0
+    (files / "toy.checkpoint.safetensors").write_bytes(b"state")
+    assert main([*words, "--seed", "7"]) == 0
+    assert len(calls) == 2
+
+
+def test_a_file_that_is_no_model_is_not_replaced_either(files, stand_in, capsys):
+    calls = stand_in("train", trained)
+    (files / "toy.safetensors").write_bytes(b"something else")
+    assert main(["train", "--instrument", f"{files}/microscope.json", "--output", f"{files}/toy.safetensors"]) == 2
+    assert "no model with its card" in capsys.readouterr().err
+    assert calls == []
+
+
 def test_a_training_that_is_stopped_keeps_its_checkpoint_and_says_how_to_go_on(files, stand_in, monkeypatch, capsys):
     def stopped(*arguments):
         steps = trained(*arguments)

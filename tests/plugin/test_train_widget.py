@@ -247,7 +247,20 @@ def test_begin_anew_forgets_the_stopped_training(trainer, qtbot, fake):
 
 def test_a_finished_model_keeps_its_name_and_replacing_it_is_told(trainer, qtbot, fake, toy_instrument):
     run(trainer, qtbot)
-    assert "There is a model of this name" in trainer.name_words.text()
+    assert "this training is finished already" in trainer.name_words.text()
+    assert not trainer.panel.button.isEnabled()
+    assert "'Replace it', or give the model another name" in trainer.panel.button.toolTip()
+    trainer.others.set_value("seed", 3)
+    assert "there is a finished model of this name, for 'toy'" in trainer.name_words.text()
+    trainer.replace_box.setChecked(True)
+    run(trainer, qtbot)
+    assert len(fake.calls) == 2
+    # each time anew
+    assert not trainer.panel.button.isEnabled()
+    trainer.name.setText("other")
+    assert trainer.panel.button.isEnabled()
+    assert not trainer.replace_box.isVisibleTo(trainer)
+    trainer.name.setText("toy")
     assert training.suggested_name(toy_instrument, models_folder()) == "toy-2"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..domain.plans import TrainPlan
 from ..domain.runs import TrainingCost
 from ..errors import ModelError, PlanError
+from ..io.finished_models import finished_model
 from ..io.instruments import load_instrument
 from ..io.models import checkpoint_path, forget_checkpoint, write_model_weights
 from .files import check_output, instrument_file, note
@@ -20,7 +21,8 @@ NAME = "train"
 SUMMARY = "Train a network for an instrument, on frames that are simulated while it learns."
 DETAILS = (
     "Give densities, photons and background as they are in your frames. Lengths are in nm, brightness in photons. The state is kept "
-    "beside the model every two minutes and at Ctrl-C; the same command goes on from there, also after a kill."
+    "beside the model every two minutes and at Ctrl-C; the same command goes on from there, also after a kill. "
+    "A finished model is replaced with --replace only."
 )
 INTERRUPTED = 130
 
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="MODEL.safetensors", help="Model to write; its card stands beside it. Required to train."
     )
+    parser.add_argument("--replace", action="store_true", help="Replace a finished model of this name when the new one is complete.")
     parser.add_argument(
         "--estimate", action="store_true", help="Train nothing: measure some steps of each preset on this device, tell time and memory."
     )
@@ -52,12 +55,19 @@ def run(args: argparse.Namespace) -> int:
         raise ModelError(f"--output {args.output}: models are .safetensors files; give the name this ending")
     check_output(args.output, [args.instrument])
     instrument = load_instrument(args.instrument)
+    there = finished_model(args.output, instrument, plan)
+    if there is not None and not args.replace:
+        words = f"{there.words}. To replace it add --replace, or choose another name"
+        if not there.same:
+            raise PlanError(words)
+        print(words)
+        return 0
     from ..recipes.train import train
 
     checkpoint = checkpoint_path(args.output)
     if checkpoint.is_file():
         note(args, f"going on from {checkpoint}")
-    command = shlex.join(["vsmlm", *sys.argv[1:]])
+    command = shlex.join(["vsmlm", *(word for word in sys.argv[1:] if word != "--replace")])
     try:
         result = carry_out(train(instrument, plan, checkpoint, command), args.quiet)
     except Stopped:

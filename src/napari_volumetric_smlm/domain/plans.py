@@ -17,6 +17,19 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 UPSAMPLINGS = {"deepstorm3d": (4,), "autods3d": (1, 2, 4)}  # voxels per camera pixel of the published networks
 
 
+def moving_step(value: float) -> float:
+    """Return a step of the focal plane between two slices if it is one.
+
+    Raises
+    ------
+    ValueError
+        If it is too small or too large.
+    """
+    if not 1 <= abs(value) <= 5000:
+        raise ValueError(f"z_step_nm is {value}; a step of 1 to 5000 nm is expected (+ = the focal plane moves into the sample)")
+    return value
+
+
 class CalibrationPlan(Noun):
     """How to turn a bead stack into a calibrated instrument."""
 
@@ -52,9 +65,7 @@ class CalibrationPlan(Noun):
     @field_validator("z_step_nm")
     @classmethod
     def _step_moves(cls, value: float) -> float:
-        if not 1 <= abs(value) <= 5000:
-            raise ValueError(f"z_step_nm is {value}; a step of 1 to 5000 nm is expected (+ = the focal plane moves into the sample)")
-        return value
+        return moving_step(value)
 
 
 class ReconstructPlan(Noun):

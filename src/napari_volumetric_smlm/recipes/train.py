@@ -176,8 +176,7 @@ def _card(instrument: Instrument, plan: TrainPlan, family: Family | AnyVolumeFam
         instrument=instrument.name,
         instrument_fingerprint=instrument.fingerprint,
         masks_sha256=instrument.masks_sha256,
-        # where a file lay on this computer is nobody's business
-        plan=plan.model_copy(update={"start_model": None if plan.start_model is None else Path(plan.start_model).name}),
+        plan=plan.without_folders(),
         command=command,
         frames_seen=0,
         versions={"napari-volumetric-smlm": __version__, "torch": version("torch")},

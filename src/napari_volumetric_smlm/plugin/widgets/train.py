@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtWidgets import QFileDialog, QLabel, QLineEdit, QPushButton
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QPushButton
 
 from ...domain.instrument import Instrument
 from ...domain.plans import TrainPlan
 from ...errors import PlanError, SmlmError
+from ...io.finished_models import finished_model
 from ...io.models import forget_checkpoint
 from ...io.napari_version import binding_warning
 from ..actions import open_widget
@@ -54,11 +55,13 @@ class TrainWidget(JobWidget):
         self.name_words = Words()
         self.anew_button = QPushButton("Begin anew")
         self.anew_button.setToolTip("<qt>Delete what the stopped training of this name has learned.</qt>")
+        self.replace_box = QCheckBox("Replace it")
+        self.replace_box.setToolTip("<qt>The model of this name stays until the new one is complete, and is then replaced.</qt>")
         self.first = PlanForm(TrainPlan, FIRST_FIELDS)
         self.others = PlanForm(TrainPlan, OTHER_FIELDS)
         self.others.editors["start_model"].setPlaceholderText("none")
         self.start_button = QPushButton("Choose start model...")
-        self.start_button.setToolTip("<qt>Begin with a trained model instead of random weights; it must be the same network (architecture and preset).</qt>")
+        self.start_button.setToolTip("<qt>Begin with a trained model instead of random weights; it must be the same network.</qt>")
         self.presets = PresetBar(self.session, self.others, TrainPlan())
         self.estimate = Estimate(self._call)
         self.panel = JobPanel("Train", self.session.log, "Stop and keep what has been learned; Train goes on from there")
@@ -96,6 +99,7 @@ class TrainWidget(JobWidget):
             beside(self.name, self.choose_button, widest=self.name),
             self.name_words,
             self.anew_button,
+            self.replace_box,
             self.panel,
             self.curve,
             self.verdict,
@@ -103,7 +107,7 @@ class TrainWidget(JobWidget):
             Section("Settings", stacked(self.others, self.start_button, self.presets)),
             Section("Share", self.calls),
         )
-        for part in (self.anew_button, self.verdict, self.next_button):
+        for part in (self.anew_button, self.replace_box, self.verdict, self.next_button):
             part.hide()
 
     def _connect(self) -> None:
@@ -112,7 +116,8 @@ class TrainWidget(JobWidget):
         self.first.changed.connect(self._on_form)
         self.others.changed.connect(self._on_form)
         self.presets.loaded.connect(self.first.set_plan)
-        self.name.textChanged.connect(self._on_form)
+        self.name.textChanged.connect(self._on_name)
+        self.replace_box.toggled.connect(self._on_form)
         self.choose_button.clicked.connect(self._ask_place)
         self.start_button.clicked.connect(self._ask_start)
         self.anew_button.clicked.connect(self.begin_anew)
@@ -148,7 +153,7 @@ class TrainWidget(JobWidget):
         self.estimate.job.stop()
         self._place, kept = place, kept_training(place)
         self.curve.begin(kept.curve if kept is not None else None)
-        for part in (self.verdict, self.next_button, self.anew_button):
+        for part in (self.verdict, self.next_button, self.anew_button, self.replace_box):
             part.hide()
         self.panel.run(lambda: train_job(instrument, plan, place, chosen, path))
 
@@ -174,6 +179,8 @@ class TrainWidget(JobWidget):
         if path:
             self.session.memory.store_folder("model", path)
             self.name.setText(path)
+            # the dialog has asked
+            self.replace_box.setChecked(True)
 
     def _ask_start(self) -> None:
         folder = self.session.memory.folder("model") or str(models_folder(preferences()))
@@ -208,6 +215,10 @@ class TrainWidget(JobWidget):
             return ""
         return str(name) if kept_training(place) is not None else ""
 
+    def _on_name(self) -> None:
+        self.replace_box.setChecked(False)
+        self._on_form()
+
     def _on_form(self) -> None:
         # the other half holds the whole plan, so that what concerns both halves is checked
         values, _ = self.first.values()
@@ -225,25 +236,29 @@ class TrainWidget(JobWidget):
         try:
             place = self.place()
         except PlanError as error:
-            self.name_words.hide()
-            self.anew_button.hide()
+            for part in (self.name_words, self.anew_button, self.replace_box):
+                part.hide()
             return str(error)
         kept = kept_training(place)
         if kept is not None:
             words = f"A stopped training of this name is kept (step {kept.steps:,}): Train goes on from there, with the same settings."
-        elif place.is_file():
-            words = "There is a model of this name: it stays until the new one is complete, and is then replaced."
+        instrument = self.session.instrument
+        there = None if instrument is None else finished_model(place, instrument, on_device(self.others.plan(), preferences()))
+        words = there.words if there is not None else words
         self.name.setToolTip(f"<qt>The model will be {place}, its card beside it.</qt>")
         if not self.panel.job.busy:
             self.name_words.say(words)
             self.anew_button.setVisible(kept is not None)
-        return ""
+            self.replace_box.setVisible(there is not None)
+        return "" if there is None or self.replace_box.isChecked() else "Tick 'Replace it', or give the model another name"
 
     def _on_tick(self, tick: Tick) -> None:
         if tick.progress.stage == "train":
             self.curve.add(tick.progress.done, tick.progress.numbers)
 
     def _on_end(self, outcome: Outcome) -> None:
+        if outcome.kind == "done":
+            self.replace_box.setChecked(False)
         # another instrument may have been chosen in the meantime
         self._on_instrument()
         if outcome.kind == "stopped":
