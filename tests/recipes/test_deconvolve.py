@@ -7,12 +7,13 @@ import pytest
 
 from napari_volumetric_smlm.domain.images import RawStack
 from napari_volumetric_smlm.domain.plans import SimulatePlan
-from napari_volumetric_smlm.domain.volume_plans import DeconvolvePlan
+from napari_volumetric_smlm.domain.volume_plans import DeconvolvePlan, ViewsPlan
 from napari_volumetric_smlm.engine.optics.views import light_field_instrument
 from napari_volumetric_smlm.errors import PlanError, StackError
 from napari_volumetric_smlm.io.examples import load_example
 from napari_volumetric_smlm.recipes import finish
 from napari_volumetric_smlm.recipes.deconvolve import deconvolve
+from napari_volumetric_smlm.recipes.light_field_views import sum_views
 from napari_volumetric_smlm.recipes.simulate import simulate
 from napari_volumetric_smlm.recipes.split_views import split_views
 
@@ -54,6 +55,23 @@ def test_raw_frames_and_cut_ones_make_the_same_volume_each_counted_from_the_corn
     assert min(top, left) > 100
     assert raw.origin_zyx_nm == pytest.approx((-1000.0, top * 145.0, left * 145.0))
     assert cut.origin_zyx_nm == (-1000.0, 0.0, 0.0)
+
+
+def test_the_corner_is_that_of_the_first_pixel_that_is_left_where_a_view_reaches_beyond_the_sensor(movie):
+    first, *others = movie.instrument.views
+    _, left, _, right = first.region_yx_px
+    beyond = movie.instrument.model_copy(update={"views": (first.model_copy(update={"region_yx_px": (-7, left, 53, right)}), *others)})
+    # every row and every column shines in its own way
+    rows, columns = np.mgrid[:1024, :1024]
+    counts = np.stack([100 + 3 * rows, 100 + 3 * columns]).astype(np.uint16)
+    stack = movie.stack.model_copy(update={"counts_tyx": (counts,)})
+    for frame, axis in enumerate("yx"):
+        plan = ViewsPlan(first_frame=frame, last_frame=frame, device="cpu")
+        views = finish(sum_views(stack, beyond, plan))
+        a_pixel = float(np.diff(views.views_vyx[0, :2, :2].numpy(), axis=frame).mean())
+        assert views.views_vyx.shape[1:] == (53, 64)
+        assert views.corner_yx_nm[frame] == pytest.approx(145.0 * float(views.views_vyx[0, 0, 0]) / a_pixel, abs=1.0), axis
+    assert views.corner_yx_nm == pytest.approx((0.0, 145.0 * left))
 
 
 def with_blank(stack, *frames):
