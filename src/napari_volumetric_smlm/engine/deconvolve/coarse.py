@@ -7,17 +7,18 @@ convolutions of a few layers cannot undo.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv1d, conv2d, interpolate, pad
 
 from ...domain.instrument import Instrument
-from ..simulate.planes import DepthGrid, view_kernels, wide_field_kernels
+from ..simulate.planes import DepthGrid, FocusScan, PlaneImaging, view_kernels, wide_field_kernels
 from ..simulate.volumes import WIDE_FIELD_REACH_NM, WIDE_FIELD_WINDOW_PX
-from .richardson_lucy import Deconvolution, as_wide_field
+from .richardson_lucy import Deconvolution, as_wide_field, imaging_of
 
+_Imaging = tuple[PlaneImaging, PlaneImaging, FocusScan]  # of the larger pixels, of the others, by the objective alone
 FIRST_ITERATIONS, ITERATIONS = 12, 10  # on pixels four times and twice as large
 PIXELS, PLANES = 2, 3  # fine ones in a coarse one
 
@@ -34,6 +35,7 @@ class CoarseOptics:
     kernel_vzyx: Tensor
     larger_vzyx: Tensor
     wide_zyx: Tensor
+    _imaging: dict[tuple[int, int], _Imaging] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, instrument: Instrument, grid: DepthGrid, window_px: int) -> CoarseOptics:
@@ -46,8 +48,24 @@ class CoarseOptics:
         wide = wide_field_kernels(instrument, coarse, min(window_px, WIDE_FIELD_WINDOW_PX), WIDE_FIELD_REACH_NM)
         return cls(views, _larger_pixels(views), _larger_pixels(wide))
 
+    def imaging(self, shape_yx: tuple[int, int]) -> _Imaging:
+        """Of coarse views of a size; kept, since the next frame has the same."""
+        found = self._imaging.get(shape_yx)
+        if found is None:
+            height, width = shape_yx
+            found = (
+                imaging_of(self.larger_vzyx, (height // PIXELS, width // PIXELS)),
+                imaging_of(self.kernel_vzyx, shape_yx),
+                FocusScan(self.wide_zyx, shape_yx, 0),
+            )
+            self._imaging.clear()
+            self._imaging[shape_yx] = found
+        return found
+
     def to(self, device: torch.device) -> CoarseOptics:
         """The same on a device."""
+        if self.kernel_vzyx.device == device:
+            return self
         return CoarseOptics(self.kernel_vzyx.to(device), self.larger_vzyx.to(device), self.wide_zyx.to(device))
 
 
@@ -65,12 +83,13 @@ def coarse_volume(views_vyx: Tensor, background_v: Tensor, optics: CoarseOptics,
     seen = pad(torch.ones_like(views_vyx) if seen_vyx is None else seen_vyx, rest)
     light, counting = _pooled(pad(views_vyx, rest), seen)
     larger, larger_counting = _pooled(light, counting)
-    first = Deconvolution(larger, optics.larger_vzyx, PIXELS**4 * background_v, larger_counting, accelerated=True)
-    state = Deconvolution(light, optics.kernel_vzyx, PIXELS**2 * background_v, counting, accelerated=True)
+    imaging_larger, imaging, scan = optics.imaging((light.shape[-2], light.shape[-1]))
+    first = Deconvolution(larger, imaging_larger, PIXELS**4 * background_v, larger_counting, accelerated=True)
+    state = Deconvolution(light, imaging, PIXELS**2 * background_v, counting, accelerated=True)
     _iterate(first, FIRST_ITERATIONS)
     state.begin_with(interpolate(first.volume_zyx[None], scale_factor=PIXELS, mode="bilinear")[0] / PIXELS**2)
     _iterate(state, ITERATIONS)
-    wide = as_wide_field(state.volume_zyx, optics.wide_zyx) / PIXELS**2
+    wide = as_wide_field(state.volume_zyx, scan) / PIXELS**2
     return wide[:, : -(-height // PIXELS), : -(-width // PIXELS)]
 
 

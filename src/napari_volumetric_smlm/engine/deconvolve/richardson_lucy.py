@@ -30,7 +30,7 @@ class Deconvolution:
     Parameters
     ----------
     views_vyx : photons; below zero (read noise) counts as zero.
-    kernel_vzyx : `view_kernels`.
+    kernel_vzyx : `view_kernels`, or imaging by them that `imaging_of` made for views of this size.
     background_v : constant photons per pixel of each view.
     seen_vyx : which pixels count; None = all.
     tile_px : largest side of a tile.
@@ -45,16 +45,16 @@ class Deconvolution:
     def __init__(
         self,
         views_vyx: Tensor,
-        kernel_vzyx: Tensor,
+        kernel_vzyx: Tensor | PlaneImaging,
         background_v: Tensor,
         seen_vyx: Tensor | None = None,
         tile_px: int = TILE_PX,
         accelerated: bool = False,
     ) -> None:
         self.shape_yx = (views_vyx.shape[1], views_vyx.shape[2])
-        counts = tuple(math.ceil(n / tile_px) for n in self.shape_yx)
-        tile = (math.ceil(self.shape_yx[0] / counts[0]), math.ceil(self.shape_yx[1] / counts[1]))
-        self._imaging = PlaneImaging(kernel_vzyx, tile)
+        self._imaging = imaging_of(kernel_vzyx, self.shape_yx, tile_px) if isinstance(kernel_vzyx, Tensor) else kernel_vzyx
+        tile = self._imaging.shape_yx
+        counts = tuple(math.ceil(n / side) for n, side in zip(self.shape_yx, tile, strict=True))
         self._corners = [(i * tile[0], j * tile[1]) for i in range(counts[0]) for j in range(counts[1])]
         rest = (0, counts[1] * tile[1] - self.shape_yx[1], 0, counts[0] * tile[0] - self.shape_yx[0])
         seen = torch.ones_like(views_vyx) if seen_vyx is None else seen_vyx
@@ -62,7 +62,7 @@ class Deconvolution:
         self._views = pad(views_vyx.clamp(min=0) * seen, rest)
         self._background_v = background_v[:, None, None].clamp(min=0)
         m = self._imaging.margin
-        shape = (kernel_vzyx.shape[1], counts[0] * tile[0] + 2 * m, counts[1] * tile[1] + 2 * m)
+        shape = (self._imaging.planes, counts[0] * tile[0] + 2 * m, counts[1] * tile[1] + 2 * m)
         self._given = views_vyx.new_zeros(shape)
         for corner in self._corners:
             self._beneath(self._given, corner).add_(self._imaging.adjoint(self._above(self._seen, corner)))
@@ -128,8 +128,14 @@ class Deconvolution:
         return volume_zyx[:, corner[0] : corner[0] + height, corner[1] : corner[1] + width]
 
 
-def as_wide_field(volume_zyx: Tensor, kernel_zyx: Tensor) -> Tensor:
+def imaging_of(kernel_vzyx: Tensor, shape_yx: tuple[int, int], tile_px: int = TILE_PX) -> PlaneImaging:
+    """Imaging of the equal tiles, of at most `tile_px`, that cover views of a size; the same for every frame."""
+    height, width = (math.ceil(n / math.ceil(n / tile_px)) for n in shape_yx)
+    return PlaneImaging(kernel_vzyx, (height, width))
+
+
+def as_wide_field(volume_zyx: Tensor, kernel_zyx: Tensor | FocusScan) -> Tensor:
     """A volume of points as the objective alone would show it, with the field's surroundings dark."""
-    margin = kernel_zyx.shape[-1] // 2
     shape = (volume_zyx.shape[1], volume_zyx.shape[2])
-    return FocusScan(kernel_zyx, shape, 0).images(pad(volume_zyx, (margin, margin, margin, margin)))
+    scan = FocusScan(kernel_zyx, shape, 0) if isinstance(kernel_zyx, Tensor) else kernel_zyx
+    return scan.images(pad(volume_zyx, (scan.margin,) * 4))

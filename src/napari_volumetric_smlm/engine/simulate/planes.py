@@ -105,14 +105,15 @@ def parallax_px(kernel_vzyx: Tensor) -> Tensor:
 class PlaneImaging:
     """Linear imaging of volumes by kernels (v, z, k, k) for views of one size.
 
-    shape_yx : of the views. margin : pixels by which the volume is larger on each side.
+    shape_yx : of the views. margin : pixels by which the volume is larger on each side. planes : of the volume.
     """
 
     def __init__(self, kernel_vzyx: Tensor, shape_yx: tuple[int, int]) -> None:
-        self.shape_yx, self.margin = shape_yx, kernel_vzyx.shape[-1] // 2
+        self.shape_yx, self.margin, self.planes = shape_yx, kernel_vzyx.shape[-1] // 2, kernel_vzyx.shape[1]
         self.volume_yx = (shape_yx[0] + 2 * self.margin, shape_yx[1] + 2 * self.margin)
         self._padded = (fast_length(self.volume_yx[0]), fast_length(self.volume_yx[1]))
-        self._correlating = correlation_spectrum(kernel_vzyx, self._padded)
+        # resolved once: a lazy conjugate would be copied with every use
+        self._correlating = correlation_spectrum(kernel_vzyx, self._padded).resolve_conj()
         self._convolving = self._correlating.conj().resolve_conj()
 
     def forward(self, volume_zyx: Tensor) -> Tensor:
