@@ -21,7 +21,7 @@ from napari_volumetric_smlm.io.models import card_path, checkpoint_path, read_mo
 from napari_volumetric_smlm.plugin import training
 from napari_volumetric_smlm.plugin.actions import TRAIN, open_widget
 from napari_volumetric_smlm.plugin.settings import preferences
-from napari_volumetric_smlm.plugin.widgets.models import NO_MODEL, ModelPicker
+from napari_volumetric_smlm.plugin.widgets.models import NO_MODEL, ModelPicker, card_words
 
 STEPS = 6
 WEIGHTS = {"w": np.ones(3, np.float32)}
@@ -603,3 +603,9 @@ def test_the_widgets_load_without_torch():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout.strip() == "[]"
+
+
+def test_a_model_that_sees_neighbouring_frames_says_so_in_the_list(toy_instrument):
+    words = card_words(card_for(toy_instrument, architecture={"channels": 4, "context_frames": 1}))
+    assert "looks at the frames before and after too" in words
+    assert "before and after" not in card_words(card_for(toy_instrument))

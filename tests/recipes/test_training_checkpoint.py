@@ -170,6 +170,17 @@ def test_the_checkpoint_of_another_training_is_refused(toy_instrument, checkpoin
     assert checkpoint.read_bytes() == before
 
 
+def test_a_checkpoint_from_before_the_plan_knew_a_setting_is_gone_on_with(toy_instrument, checkpoint, monkeypatch):
+    monkeypatch.setattr(recipe, "TELL_S", 0.0)
+    stop_after(train(toy_instrument, PLAN, checkpoint), 3)
+    arrays, note = read_model_weights(checkpoint)
+    for name in ("context_frames", "mean_on_frames"):
+        del note["checkpoint_of"]["plan"][name]
+    write_model_weights(arrays, note, checkpoint)
+    assert same(finish(train(toy_instrument, PLAN, checkpoint)), finish(train(toy_instrument, PLAN)))
+    assert steps_kept(checkpoint) == 3
+
+
 def test_a_checkpoint_that_was_cut_off_or_renamed_or_is_of_another_version_is_told(toy_instrument, checkpoint, monkeypatch):
     monkeypatch.setattr(recipe, "TELL_S", 0.0)
     stop_after(train(toy_instrument, PLAN, checkpoint), 2)

@@ -11,10 +11,13 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from .noun import Noun
+from .training_rules import check_neighbours, check_voxels
 
 LARGEST_BLUR_NM = 2000.0
 Device = Literal["auto", "cpu", "cuda", "mps"]
-UPSAMPLINGS = {"deepstorm3d": (4,), "autods3d": (1, 2, 4)}  # voxels per camera pixel of the published networks
+# mean on-time (frames) where a plan with neighbouring frames says none, and the least share of the lowest photons by which a molecule
+# that was on for a part of a frame must be found in it
+USUAL_ON_FRAMES, LEAST_SHARE_ON = 2.0, 0.25
 
 
 def moving_step(value: float) -> float:
@@ -203,7 +206,26 @@ class TrainPlan(Noun):
     photon_distribution: Literal["uniform", "gamma", "exponential"] = Field(
         "uniform", description="How photons are spread; gamma and exponential take the mean of the two limits."
     )
-    least_photons: float = Field(0.0, ge=0, description="Molecules with fewer photons are in the frames, but need not be found.")
+    least_photons: float = Field(
+        0.0,
+        ge=0,
+        description="Molecules with fewer photons are in the frames, but need not be found (nor those below a quarter of the lowest "
+        "photons where mean_on_frames lets molecules be on for parts of frames).",
+    )
+    context_frames: int = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Neighbouring frames on each side that the network (lean) sees as well: 0, or 1 where molecules stay on for several "
+        "frames; it learns from triples of frames, which takes longer.",
+    )
+    mean_on_frames: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Mean on-time of the molecules in frames, which begins and ends inside frames; 0 = every molecule is on for exactly "
+        "one whole frame; empty = 2 with context_frames, else 0.",
+    )
     background_photons: tuple[float, float] = Field((10.0, 30.0), description="Lowest and highest background in photons per pixel.")
     background_structure: Literal["flat", "gaussian", "perlin"] = Field("perlin", description="Shape of the background over the frame.")
     blur_nm: tuple[float, float] = Field((0.0, 0.0), description="Lowest and highest extra Gaussian blur per molecule in nm.")
@@ -229,26 +251,20 @@ class TrainPlan(Noun):
             raise ValueError(f"least_photons {self.least_photons:g} is not below the highest photons {self.photons[1]:g}: nothing to find")
         return self
 
+    @property
+    def on_frames(self) -> float:
+        """Mean on-time in frames; 0 = every molecule is on for one whole frame."""
+        return self.mean_on_frames if self.mean_on_frames is not None else USUAL_ON_FRAMES if self.context_frames else 0.0
+
+    @property
+    def least_wanted_photons(self) -> float:
+        """Photons below which a molecule need not be found."""
+        return max(self.least_photons, LEAST_SHARE_ON * self.photons[0] if self.on_frames else 0.0)
+
     @model_validator(mode="after")
-    def _voxels_belong_to_the_architecture(self) -> TrainPlan:
-        if self.architecture == "lean":
-            for name in ("upsampling", "depth_planes"):
-                if getattr(self, name) is not None:
-                    raise ValueError(
-                        f"{name} is {getattr(self, name)}, but the architecture 'lean' has no voxels: leave {name} out, "
-                        "or choose deepstorm3d or autods3d"
-                    )
-        elif self.architecture in ("lnet4", "lnet8"):
-            for name in ("upsampling", "depth_planes"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} is {getattr(self, name)}, but {self.architecture} has patches of its own: leave {name} out")
-        elif self.architecture in ("vnet", "vnet_paper"):
-            if self.upsampling is not None:
-                kind = self.architecture
-                raise ValueError(f"upsampling is {self.upsampling}, but {kind}'s voxels are the camera's pixels: leave upsampling out")
-        elif self.upsampling is not None and self.upsampling not in UPSAMPLINGS[self.architecture]:
-            known = " or ".join(map(str, UPSAMPLINGS[self.architecture]))
-            raise ValueError(f"upsampling is {self.upsampling}, but {self.architecture} knows {known} voxels per camera pixel only")
+    def _the_architecture_can_do_it(self) -> TrainPlan:
+        check_neighbours(self)
+        check_voxels(self)
         return self
 
     def without_folders(self) -> TrainPlan:

@@ -149,6 +149,11 @@ class ModelCard(Noun):
         return self.kind in ("vnet", "vnet_paper")
 
     @property
+    def context_frames(self) -> int:
+        """Neighbouring frames on each side that the network sees; 0 = it reads single frames."""
+        return int(self.architecture.get("context_frames", 0))
+
+    @property
     def views(self) -> int | None:
         """Number of views that the network takes; None where it takes any."""
         parallax, views = self.architecture.get("parallax_px"), self.architecture.get("views")

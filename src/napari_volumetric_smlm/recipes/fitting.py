@@ -25,7 +25,7 @@ from ..engine.localize.unrefined import Unjudged, Unrefined
 from ..engine.optics.table import PsfTable
 from .devices import chosen_device
 from .photons import Shares, ViewImages, detected_shares, to_device
-from .trained import load_network, proposer
+from .trained import TrainedLocalizer, load_network, proposer
 from .volume_start import VolumeLocalizer
 
 # A round of fitting takes time in proportion to the patches' area; with this many pixels it stays well under a second,
@@ -47,7 +47,7 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Fit:
-    """What all frames of a run share."""
+    """What all frames of a run share. neighbours : the network that proposes, if it looks at neighbouring frames."""
 
     instrument: Instrument
     plan: ReconstructPlan
@@ -56,6 +56,12 @@ class Fit:
     table: PsfTable
     tiling: Tiling
     localizer: Localizer
+    neighbours: TrainedLocalizer | None = None
+
+    @property
+    def context_frames(self) -> int:
+        """How many frames before and after a batch its network wants to see."""
+        return 0 if self.neighbours is None else self.neighbours.context_frames
 
     @property
     def frames_a_batch(self) -> int:
@@ -110,21 +116,32 @@ def prepare_fit(instrument: Instrument, plan: ReconstructPlan, region: Region) -
         propose = proposer(*trained, table, tiling.patch_yx)
     way = Pursuit if plan.method == "pursuit" else Localizer if plan.refine else Unrefined
     localizer = way(table, tiling.patch_yx, rules, propose)
-    return Fit(instrument, plan, region, shares, table, tiling, localizer)
+    neighbours = propose if isinstance(propose, TrainedLocalizer) and propose.context_frames else None
+    return Fit(instrument, plan, region, shares, table, tiling, localizer, neighbours)
 
 
 def parts_of(fit: Fit, images: list[ViewImages], first_frame: int, blank_too: bool = False) -> Generator[Part, None, None]:
-    """Parts of a batch of frames, by default without patches in which no pixel counts (blank frames, saturated fields)."""
-    device = fit.table.device
+    """Parts of a batch of frames, by default without patches in which no pixel counts (blank frames, saturated fields).
+
+    images : of the batch, and of the fit's `context_frames` on each side of it. first_frame : number of the batch's first.
+    """
+    device, outer = fit.table.device, fit.context_frames
     views = [to_device(view, device) for view in images]
     for tile in fit.tiling.tiles:
         patches = cut_patches(views, fit.table, tile, fit.tiling, fit.region[:2])
+        found = None
+        if fit.neighbours is not None:
+            with _one_thread(device):
+                found = fit.neighbours.across(patches)
+            patches = patches.select(torch.arange(outer, len(patches.photons_tvyx) - outer, device=device))
         told = (patches.seen_tvyx.flatten(1).any(1) | blank_too).nonzero()[:, 0]
         if not len(told):
             continue
         # on a processor one after the other: a patch that is done costs nothing while others go on
         for some in told.split(1 if device.type == "cpu" else len(told)):
             these = patches.select(some)
+            if found is not None:
+                these.found = found.of_patches(some)
             yield Part(tile, some + first_frame, these, fit.localizer.run(these))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import pad
 
 from ..domain.images import RawStack
 from ..domain.instrument import Instrument
@@ -68,6 +70,31 @@ def read_photons(stack: RawStack, instrument: Instrument, frames: range, noise_f
         variance = torch.as_tensor(np.maximum(noise**2, np.float32(noise_floor_c[c])))
         images.append(ViewImages(torch.from_numpy(photons), variance, torch.from_numpy(seen)))
     return [_within(images[view.camera], view.region_yx_px) for view in instrument.views]
+
+
+def read_run(stack: RawStack, instrument: Instrument, frames: range, noise_floor_c: list[float], context_frames: int) -> list[ViewImages]:
+    """Read frames as `read_photons` does, with as many on each side as a network wants to see.
+
+    In place of neighbours that the stack does not have, or that hold values that are not finite, stand frames in which no pixel counts.
+
+    Raises
+    ------
+    StackError
+        If a value of `frames` is not finite.
+    """
+    if not context_frames:
+        return read_photons(stack, instrument, frames, noise_floor_c)
+    first, after = frames.start - context_frames, frames.stop + context_frames
+    here, there = max(0, first), min(stack.frame_count, after)
+    # a plan may have left out the frame beside because of what is wrong with it
+    for some in (range(here, there), range(here, frames.stop), range(frames.start, there)):
+        with contextlib.suppress(StackError):
+            images = read_photons(stack, instrument, some, noise_floor_c)
+            break
+    else:
+        some, images = frames, read_photons(stack, instrument, frames, noise_floor_c)
+    missing = (0, 0, 0, 0, some.start - first, after - some.stop)
+    return [replace(view, photons_tyx=pad(view.photons_tyx, missing), seen_tyx=pad(view.seen_tyx, missing)) for view in images]
 
 
 def _within(images: ViewImages, region_yx_px: tuple[int, int, int, int] | None) -> ViewImages:

@@ -20,13 +20,14 @@ from ..engine.localize.scene import Patches
 from ..engine.localize.tiles import Tile
 from .crew import WORTH_S, crew, processes_for
 from .fitting import Columns, Fit, columns_of, localized, parts_of, prepare_fit
-from .photons import ViewImages, check_cameras, frames_and_region, noise_floors, read_photons
+from .photons import ViewImages, check_cameras, frames_and_region, noise_floors, read_run
 from .record import reconstruction
 
 METHODS = {
     "search": "matched filter, joint maximum-likelihood refinement",
     "pursuit": "matching pursuit: molecules fitted and subtracted one by one",
 }
+STILL = "The model looks at the frames before and after as well; this one has none and is read alone"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,13 @@ class Job:
     fit: Fit
 
     def photons(self, batch: range) -> list[ViewImages]:
-        """Photons of some frames in every view."""
-        return read_photons(self.stack, self.fit.instrument, batch, self.noise_floor_c)
+        """Photons of some frames in every view, and of the neighbours that the fit's network wants to see."""
+        return read_run(self.stack, self.fit.instrument, batch, self.noise_floor_c, self.fit.context_frames)
+
+    @property
+    def notice(self) -> str:
+        """What to tell the user of the frames and the model, or nothing."""
+        return STILL if self.fit.context_frames and self.stack.frame_count == 1 else ""
 
 
 @dataclass
@@ -88,6 +94,8 @@ def reconstruct(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) 
     yield Progress(stage="prepare", message="Computing the point-spread function")
     job = prepare(stack, instrument, plan)
     tally = _Tally(len(job.frames))
+    if job.notice:
+        yield tally.told(job.notice)
     processes, alone = processes_for(plan, job.fit.table.device), time.perf_counter()
     while tally.done < tally.total:
         yield from _alone(job, tally)
@@ -105,6 +113,8 @@ def reconstruct(stack: RawStack, instrument: Instrument, plan: ReconstructPlan) 
         "window_px": job.fit.table.window_px,
         "read_noise_floor_photons2": [round(f, 2) for f in job.noise_floor_c],
     }
+    if job.fit.context_frames:
+        record["neighbouring_frames"] = 0 if job.notice else job.fit.context_frames
     return reconstruction((stack, instrument, plan), tally.tables, seconds, record)
 
 
@@ -176,7 +186,7 @@ def explain_frame(
                 columns.append(columns_of(job.fit, part, end.value))
                 _paint(pictures, part.tile, part.patches, end.value)
                 break
-            yield Progress(stage="preview", done=k, total=len(job.fit.tiling.tiles))
+            yield Progress(stage="preview", done=k, total=len(job.fit.tiling.tiles), message=job.notice)
     for v, view in enumerate(instrument.views):
         pictures[:2, v] *= instrument.cameras[view.camera].excess_noise
     photons, model, residual = (p.numpy() for p in pictures)

@@ -198,7 +198,7 @@ def _test(family: Family, network: nn.Module, together: int) -> Generator[Progre
         true.append({**_columns(emissions.frame_n[rows] + first, emissions.position_n3[rows]), "photons": light})
         yield Progress(stage="test", done=first + together, total=TEST_FRAMES)
     truth, mine = (_joined(parts, frames.instrument.z_reference) for parts in (true, found))
-    result = score(truth, mine, EvaluatePlan(dim_below_photons=plan.least_photons * frames.detected))
+    result = score(truth, mine, EvaluatePlan(dim_below_photons=plan.least_wanted_photons * frames.detected))
     figures = {"jaccard": result.jaccard, "rmse_lateral_nm": result.rmse_lateral_nm, "rmse_axial_nm": result.rmse_axial_nm}
     return {name: float(value) for name, value in figures.items() if value is not None and np.isfinite(value)}
 

@@ -49,8 +49,10 @@ class LeanFamily:
         features = Features(table, (plan.frame_px, plan.frame_px), preset.depths, GROUND_PX, blur_nm)
         self.frames = TrainingFrames(instrument, plan, table, features)
         self.frame_count, self.batch = preset.frames, preset.batch
-        self.architecture = {"channels": preset.depths + EXTRA_CHANNELS, "depths": preset.depths, "width": preset.width,
+        self.architecture: dict[str, object] = {"channels": preset.depths + EXTRA_CHANNELS, "depths": preset.depths, "width": preset.width,
                              "dilations": list(preset.dilations)}  # fmt: skip
+        if plan.context_frames:
+            self.architecture["context_frames"] = plan.context_frames
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Parts of the loss for a batch."""

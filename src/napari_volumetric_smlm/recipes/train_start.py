@@ -33,6 +33,10 @@ def first_network(card: ModelCard, plan: TrainPlan) -> nn.Module:
         return network
     start, other = load_network(start_model_path(plan.start_model), None)
     theirs, mine = ({"network": one.kind, **_learned(one.architecture)} for one in (other, card))
+    # what joins neighbouring frames is zero at first: a network that reads single ones is a whole start for one that sees more
+    joins = "context_frames" in mine and "context_frames" not in theirs
+    if joins:
+        del mine["context_frames"]
     differ = [name for name in dict.fromkeys([*mine, *theirs]) if theirs.get(name) != mine.get(name)]
     if differ:
         # of two kinds of network the rest says nothing
@@ -43,7 +47,7 @@ def first_network(card: ModelCard, plan: TrainPlan) -> nn.Module:
             "or leave the start model out"
         )
     # weights alone: the optics stay those of the card
-    network.load_state_dict(start.state_dict())
+    network.load_state_dict(start.state_dict(), strict=not joins)
     return network
 
 
@@ -58,6 +62,8 @@ def _learned(architecture: dict[str, Any]) -> dict[str, Any]:
 def _advice(differ: set[str], theirs: dict[str, Any], other: ModelCard) -> str:
     if "views" in differ:
         return "Take a model of as many views as the instrument has"
+    if differ == {"context_frames"}:
+        return f"Train with --context-frames {theirs['context_frames']}"
     if differ <= {"planes", "coarse_planes"}:
         return f"Train with --depth-planes {theirs['planes']}"
     return f"Train with --architecture {other.plan.architecture} --preset {other.plan.preset}, which made it"

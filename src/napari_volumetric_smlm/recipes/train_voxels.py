@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..domain.instrument import Instrument
-from ..domain.plans import UPSAMPLINGS, TrainPlan
+from ..domain.plans import TrainPlan
+from ..domain.training_rules import UPSAMPLINGS
 from ..engine.networks.published import DILATIONS
 from ..engine.networks.voxels import VoxelGrid, decode_voxels
 from ..engine.training.average import Batch

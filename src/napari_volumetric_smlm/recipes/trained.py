@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from ..engine.localize.features import Features
 from ..engine.localize.localizer import Propose
 from ..engine.localize.scene import Patches
 from ..engine.localize.search import Candidates
-from ..engine.networks.localizer import LocalizerNetwork
+from ..engine.networks.localizer import Glance, LocalizerNetwork, Prediction
 from ..engine.networks.published import LARGEST, VoxelNetwork
 from ..engine.networks.published_lnet import PublishedLNet
 from ..engine.networks.published_vnet import PublishedVNet
@@ -33,17 +34,49 @@ VOXEL_RULES = {"deepstorm3d": VoxelRules(threshold=40.0, reach_voxels=4), "autod
 
 
 class TrainedLocalizer:
-    """Proposes molecules on patches of one size."""
+    """Proposes molecules on patches of one size.
 
-    def __init__(self, network: nn.Module, card: ModelCard, table: PsfTable, features: Features) -> None:
+    context_frames : neighbouring frames on each side that the network wants to see; where it is not shown any it reads stills.
+    """
+
+    def __init__(self, network: LocalizerNetwork, card: ModelCard, table: PsfTable, features: Features) -> None:
         self.network, self.features = network.to(table.device).eval(), features
         self.units = Units(**card.units)
+        self.context_frames = network.context_frames
 
     @torch.no_grad()
     def __call__(self, patches: Patches) -> Candidates:
         """Molecules with their photons and probability, ordered by patch."""
-        found = self.units.decode(self.network(self.features(patches)), THRESHOLD)
-        return Candidates(found.frame_n, found.position_n3, found.photons_n, found.probability_n)
+        if patches.found is not None:
+            return patches.found
+        return self._candidates(self.network(self.features(patches)), 0)
+
+    @torch.no_grad()
+    def across(self, patches: Patches) -> Candidates:
+        """Molecules of all but the outer `context_frames` patches on each side, ordered by patch and counted from the first of these.
+
+        Patches are of consecutive frames; one without a pixel that counts stands for a frame that is not there.
+        """
+        outer, total = self.context_frames, len(patches.photons_tvyx)
+        # on a processor one by one: convolutions of several frames round otherwise than those of one, and how many depends on the run
+        step = 1 if patches.photons_tvyx.device.type == "cpu" else total
+        there = patches.seen_tvyx.flatten(1).any(1)
+        lit, looks = there[:, None, None, None], []
+        for rows in torch.arange(total, device=there.device).split(step):
+            # what cannot be weighed is no number
+            looks.append(self.network.look(torch.where(lit[rows], self.features(patches.select(rows)), 0.0)))
+        entered, seen = (torch.cat([getattr(look, name) for look in looks]) for name in ("entered", "seen"))
+        found = []
+        for rows in torch.arange(outer, total - outer, device=there.device).split(step):
+            beside = [seen[rows + k] * lit[rows + k] for k in range(-outer, outer + 1) if k]
+            predicted = self.network.judge(Glance(entered[rows], seen[rows]), beside, patches.shape_yx)
+            found.append(self._candidates(predicted, int(rows[0]) - outer))
+        together = Candidates(*(torch.cat([getattr(part, f.name) for part in found]) for f in fields(Candidates)))
+        return together.only(there[together.patch_m + outer])
+
+    def _candidates(self, predicted: Prediction, first: int) -> Candidates:
+        found = self.units.decode(predicted, THRESHOLD)
+        return Candidates(found.frame_n + first, found.position_n3, found.photons_n, found.probability_n)
 
 
 class VoxelLocalizer:
@@ -96,8 +129,9 @@ def proposer(network: nn.Module, card: ModelCard, table: PsfTable, shape_yx: tup
         raise ModelError("this model finds molecules in volumes, not in views: set start to 'volume', or leave it out")
     if card.kind in VOXEL_RULES:
         return VoxelLocalizer(network, card, table)
+    lean = cast(LocalizerNetwork, network)
     blur_nm = None if table.blur2_knots is None else float(table.blur2_knots.mean().sqrt())
-    return TrainedLocalizer(network, card, table, Features(table, shape_yx, int(card.architecture["depths"]), card.ground_px, blur_nm))
+    return TrainedLocalizer(lean, card, table, Features(table, shape_yx, int(card.architecture["depths"]), card.ground_px, blur_nm))
 
 
 def load_network(path: str, instrument: Instrument | None) -> tuple[nn.Module, ModelCard]:
@@ -140,7 +174,7 @@ def build(card: ModelCard) -> nn.Module:
             return PublishedLNet((z, y, x), int(shape["levels"]))
         dilations = tuple(int(d) for d in shape["dilations"])
         if card.kind == "localizer":
-            return LocalizerNetwork(int(shape["channels"]), int(shape["width"]), dilations)
+            return LocalizerNetwork(int(shape["channels"]), int(shape["width"]), dilations, card.context_frames)
         if card.kind == "vnet":
             return CompactVNet(torch.tensor(shape["parallax_px"]), int(shape["width"]), dilations, int(shape["coarse_planes"]))
         if card.kind in VOXEL_RULES:

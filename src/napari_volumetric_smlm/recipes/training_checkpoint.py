@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..domain.plans import TrainPlan
 from ..domain.runs import ModelCard
 from ..engine.training.loop import Step, Trainer
 from ..errors import ModelError, OutputError
@@ -108,6 +109,9 @@ def read_checkpoint(path: Path, card: ModelCard, trainer: Trainer) -> list[Step]
     """
     arrays, note = read_model_weights(path)
     mine, theirs = _identity(card), note.get("checkpoint_of")
+    if isinstance(theirs, dict) and isinstance(theirs.get("plan"), dict):
+        # a setting that a checkpoint does not know yet was what it is by default
+        theirs = {**theirs, "plan": {**TrainPlan().model_dump(mode="json"), **theirs["plan"]}}
     if theirs != mine:
         other = [name for name in mine if not isinstance(theirs, dict) or theirs.get(name) != mine[name]]
         raise ModelError(
@@ -149,6 +153,6 @@ def _before(path: Path) -> dict[str, Any]:
     return {"weights_before_sha256": now, "steps_before": known[now]} if now in known else {}
 
 
-def _identity(card: ModelCard) -> dict[str, object]:
+def _identity(card: ModelCard) -> dict[str, Any]:
     keep = card.model_dump(mode="json")
     return {name: keep[name] for name in ("architecture", "units", "window_px", "ground_px", "instrument_fingerprint", "plan", "versions")}

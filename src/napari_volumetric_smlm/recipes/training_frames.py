@@ -18,7 +18,7 @@ from ..engine.networks.units import Units
 from ..engine.optics.table import PsfTable
 from ..engine.simulate.background import background_images
 from ..engine.simulate.camera import expose
-from ..engine.simulate.molecules import Emissions, draw_photons
+from ..engine.simulate.molecules import Emissions, blink, draw_photons
 from ..engine.simulate.scene import Scene
 from ..engine.simulate.structures import Box, place_molecules
 from ..engine.training.average import Batch
@@ -32,6 +32,9 @@ BEYOND = 0.3
 HELD_OUT_FROM = 100_000
 # what the PSF holds beyond the window of the search, a network should have seen too
 WIDER_WINDOW = 1.4
+# Shares of the frames that a network with context is shown without the frames before, without those after, and as stills. Movies begin
+# and end, and have gaps; zeros in place of what is missing, not the frame itself, which would bear witness to its own noise.
+ENDS = (0.05, 0.05, 0.1)
 
 
 def table_of(instrument: Instrument, plan: TrainPlan) -> tuple[PsfTable, float | None]:
@@ -48,7 +51,8 @@ def table_of(instrument: Instrument, plan: TrainPlan) -> tuple[PsfTable, float |
 class TrainingFrames:
     """Draws batches; batch k of a seed is always the same.
 
-    channels : what the network reads of patches. shape_yx : size of the frames.
+    channels : what the network reads of patches. shape_yx : size of the frames. span : frames of a run of which one is learned, the
+    middle one; molecules blink from frame to frame of a run, the background stays.
     """
 
     def __init__(self, instrument: Instrument, plan: TrainPlan, table: PsfTable, channels: Callable[[Patches], torch.Tensor]) -> None:
@@ -66,23 +70,33 @@ class TrainingFrames:
         shares = detected_shares(instrument)
         self.detected = sum(v.photon_fraction for v in shares.instrument.views) / sum(v.photon_fraction for v in instrument.views)
         self.units = Units(low, high, pixel, sum(plan.photons) / 2 * self.detected)
-        self._light = SimulatePlan(photons=plan.photons, photon_distribution=plan.photon_distribution)
+        self.span = 2 * plan.context_frames + 1
+        self._light = SimulatePlan(photons=plan.photons, photon_distribution=plan.photon_distribution, blur_nm=plan.blur_nm,
+                                   frame_count=self.span, mean_on_frames=plan.on_frames)  # fmt: skip
 
     def drawn(self, batch: Batch) -> tuple[torch.Tensor, Targets, Emissions]:
         """What a step of the training asks for."""
         return self.batch(batch.frames, batch.number + HELD_OUT_FROM * batch.held_out, batch.held_out)
 
     def batch(self, frames: int, k: int, test: bool = False) -> tuple[torch.Tensor, Targets, Emissions]:
-        """Channels, targets and all molecules of batch k; `test` = frames for testing, which no training draws."""
+        """Channels, targets and all molecules of batch k; `test` = frames for testing, which no training draws.
+
+        With context the channels are those of whole runs, (frames, span, c, y, x), zero where a neighbour is not shown; targets and
+        molecules are those of the middle frames.
+        """
         generator = torch.Generator().manual_seed((self.plan.seed * 1_000_003 + k) * 2 + test)
-        emissions = self._molecules(frames, generator)
+        emissions = self._runs(frames, generator) if self.plan.on_frames else self._molecules(frames, generator)
         ground = background_images(frames, self.shape_yx, self.plan.background_photons, self.plan.background_structure, generator)
-        device = self.table.device
-        mean = self.scene.draw(emissions.to(device), frames).cpu() + ground[:, None]
+        device, total = self.table.device, frames * self.span
+        mean = self.scene.draw(emissions.to(device), total).cpu() + ground.repeat_interleave(self.span, 0)[:, None]
         noise = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         counts = tuple(expose(mean[:, c], camera, noise).numpy().astype(np.uint16) for c, camera in enumerate(self.instrument.cameras))
-        patches = self.patches_of(counts, frames)
-        return self.channels(patches), self._targets(emissions, ground), emissions
+        channels = self.channels(self.patches_of(counts, total))
+        if self.span > 1:
+            shown = self._shown(frames, generator)
+            channels = channels.unflatten(0, (frames, self.span)) * shown[..., None, None, None].to(channels)
+            emissions = emissions.every(self.span, self.plan.context_frames)
+        return channels, self._targets(emissions, ground), emissions
 
     def patches_of(self, counts: tuple[np.ndarray, ...], frames: int) -> Patches:
         """Patches of camera frames, as a reconstruction cuts them."""
@@ -101,6 +115,23 @@ class TrainingFrames:
         photons = draw_photons(n, self._light, generator)
         return Emissions(frame, torch.arange(n), position, photons, torch.ones(n), blur)
 
+    def _runs(self, frames: int, generator: torch.Generator) -> Emissions:
+        """Molecules of as many runs of frames, each with a density of its own."""
+        low, high = self.plan.density_per_um2
+        runs = []
+        for _ in range(frames):
+            density = low + float(torch.rand(1, generator=generator, dtype=torch.float64)) * (high - low)
+            runs.append(blink(self._light.model_copy(update={"density_per_um2": density}), self.box, generator))
+        return Emissions.joined(runs, self.span)
+
+    def _shown(self, frames: int, generator: torch.Generator) -> torch.Tensor:
+        """Which frames of runs are shown, (frames, span)."""
+        before, after, still = ENDS
+        drawn = torch.rand(frames, generator=generator)[:, None]
+        place = torch.arange(self.span)[None] - self.plan.context_frames
+        hidden = ((drawn < before + still) & (place < 0)) | ((drawn >= before) & (drawn < before + still + after) & (place > 0))
+        return ~hidden
+
     def inside(self, emissions: Emissions) -> torch.Tensor:
         """Which molecules lie in the frame."""
         place = emissions.position_n3[:, 1:] / self.units.pixel_nm
@@ -108,7 +139,7 @@ class TrainingFrames:
 
     def wanted(self, emissions: Emissions) -> torch.Tensor:
         """Which molecules a network must find."""
-        return self.inside(emissions) & (emissions.photons_n >= self.plan.least_photons)
+        return self.inside(emissions) & (emissions.photons_n >= self.plan.least_wanted_photons)
 
     def _targets(self, emissions: Emissions, ground: torch.Tensor) -> Targets:
         place = self.units.encode(emissions.position_n3, emissions.photons_n * self.detected)

@@ -60,3 +60,54 @@ def test_a_molecule_that_two_pixels_share_is_one():
     found = UNITS.decode(predicted, 0.9)
     assert len(found.frame_n) == 1
     assert float(found.probability_n) > 0.95
+
+
+def with_and_without_context(width: int = 8) -> tuple[LocalizerNetwork, LocalizerNetwork]:
+    """Return a network that joins neighbours at random, and one of single frames with the same weights."""
+    torch.manual_seed(1)
+    beside, alone = LocalizerNetwork(3, width, (1, 2, 1), context_frames=1).eval(), LocalizerNetwork(3, width, (1, 2, 1)).eval()
+    torch.nn.init.normal_(beside.join.weight)
+    for block in beside.blocks:
+        torch.nn.init.normal_(block.mix.weight, std=0.1)
+    alone.load_state_dict({name: value for name, value in beside.state_dict().items() if not name.startswith("join")})
+    return beside, alone
+
+
+def same(one: Prediction, other: Prediction) -> bool:
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in vars(one))
+
+
+@torch.no_grad()
+def test_a_frame_without_neighbours_is_read_as_by_a_network_that_knows_none():
+    beside, alone = with_and_without_context()
+    frames = torch.randn(2, 3, 3, 21, 18)
+    still = frames[:, 1]
+    assert same(beside(still), alone(still))
+    torch.testing.assert_close(beside(frames * torch.tensor([0.0, 1, 0])[:, None, None, None]).logit_tyx, alone(still).logit_tyx)
+    shown = beside(frames).logit_tyx
+    assert shown.shape == (2, 21, 18)
+    assert not torch.allclose(shown, alone(still).logit_tyx, atol=0.01)
+    # the frame before says something else than the frame after
+    assert not torch.allclose(shown, beside(frames.flip(1)).logit_tyx, atol=0.01)
+
+
+@torch.no_grad()
+def test_first_layers_that_ran_once_a_frame_of_a_movie_say_what_they_say_of_each_frame_and_its_neighbours():
+    beside, _ = with_and_without_context()
+    movie = torch.randn(4, 3, 20, 20)
+    glance = beside.look(movie)
+    middle = type(glance)(glance.entered[1:-1], glance.seen[1:-1])
+    at_once = beside.judge(middle, (glance.seen[:-2], glance.seen[2:]), (20, 20))
+    each = beside(torch.stack([movie[:-2], movie[1:-1], movie[2:]], 1))
+    torch.testing.assert_close(at_once.logit_tyx, each.logit_tyx)
+    torch.testing.assert_close(at_once.mean_tpyx, each.mean_tpyx)
+
+
+def test_neighbours_cost_one_convolution_more_and_leave_the_other_weights_as_they_were():
+    weights = []
+    for context in (0, 1):
+        torch.manual_seed(5)
+        weights.append(LocalizerNetwork(3, 8, (1, 2), context).state_dict())
+    assert set(weights[1]) - set(weights[0]) == {"join.weight"}
+    assert weights[1]["join.weight"].shape == (8, 16, 1, 1)
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())

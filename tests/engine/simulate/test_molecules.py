@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_volumetric_smlm.domain.plans import SimulatePlan
-from napari_volumetric_smlm.engine.simulate.molecules import blink, draw_photons
+from napari_volumetric_smlm.engine.simulate.molecules import Emissions, blink, draw_photons
 from napari_volumetric_smlm.engine.simulate.structures import FILAMENT_RADIUS_NM, Box, place_molecules, plan_box
 from napari_volumetric_smlm.errors import PlanError
 
@@ -157,3 +157,21 @@ def test_the_same_seed_gives_the_same_molecules():
     one, other, third = (blink(plan(), BOX, seeded(seed)) for seed in (1, 1, 2))
     assert all(torch.equal(vars(one)[name], vars(other)[name]) for name in vars(one))
     assert len(one) != len(third) or not torch.equal(one.position_n3, third.position_n3)
+
+
+def test_movies_one_after_the_other_keep_their_molecules_apart_and_single_frames_of_them_can_be_taken():
+    movies = [blink(plan(frame_count=3, mean_on_frames=2), BOX, seeded(k)) for k in range(3)]
+    whole = Emissions.joined(movies, 3)
+    assert len(whole) == sum(map(len, movies))
+    assert (whole.frame_n.diff() >= 0).all()
+    assert len(whole.molecule_n.unique()) == sum(len(movie.molecule_n.unique()) for movie in movies)
+    torch.testing.assert_close(whole.in_frames(3, 6).position_n3, movies[1].position_n3)
+    middles = whole.every(3, 1)
+    assert set(middles.frame_n.tolist()) == {0, 1, 2}
+    torch.testing.assert_close(middles.in_frames(2, 3).photons_n, movies[2].in_frames(1, 2).photons_n)
+
+
+def test_a_movie_in_which_nothing_shines_can_be_joined():
+    dark = blink(plan(frame_count=3, mean_on_frames=2), BOX, seeded()).in_frames(0, 0)
+    lit = blink(plan(frame_count=3, mean_on_frames=2), BOX, seeded())
+    torch.testing.assert_close(Emissions.joined([dark, lit], 3).frame_n, lit.frame_n + 3)

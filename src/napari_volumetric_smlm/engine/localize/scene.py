@@ -7,12 +7,16 @@ every molecule's window fits, with weight zero on the padding.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..optics.table import PsfTable, WindowImages
 from .background import CosineBackground
+
+if TYPE_CHECKING:
+    from .search import Candidates
 
 SMALLEST_VARIANCE = 0.05  # photons^2; pixels that expect less are not trusted more
 OUTSIDE = 4  # pixels by which a molecule's centre may lie outside the patch
@@ -32,6 +36,7 @@ class Patches:
     shift_tv2 : (T, V, 2) nm from the linear part of a view's affine, applied to patch coordinates, to the view's own patch coordinates.
     pixel_v : pixel of each view in nm. pad : padding in pixels.
     given_tvyx : expected photons that are known beforehand and not fitted, or None.
+    found : first guesses of a network that was shown the neighbouring frames as well, or None; a selection of patches has none.
     """
 
     photons_tvyx: Tensor
@@ -41,6 +46,7 @@ class Patches:
     pixel_v: list[float]
     pad: int
     given_tvyx: Tensor | None = None
+    found: Candidates | None = None
 
     @property
     def shape_yx(self) -> tuple[int, int]:

@@ -26,6 +26,15 @@ class Candidates:
     photons_m: Tensor
     gain_m: Tensor
 
+    def only(self, mask: Tensor) -> Candidates:
+        """Some of them."""
+        return Candidates(self.patch_m[mask], self.position_m3[mask], self.photons_m[mask], self.gain_m[mask])
+
+    def of_patches(self, index: Tensor) -> Candidates:
+        """Those of some patches, which are counted anew in the order of `index` (rising)."""
+        these = self.only(torch.isin(self.patch_m, index))
+        return Candidates(torch.searchsorted(index, these.patch_m), these.position_m3, these.photons_m, these.gain_m)
+
 
 @dataclass
 class Weighed:

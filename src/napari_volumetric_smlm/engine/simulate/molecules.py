@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,25 @@ class Emissions:
             self.frame_n[rows] - first, self.molecule_n[rows], self.position_n3[rows], self.photons_n[rows],
             self.on_fraction_n[rows], self.blur_n[rows],
         )  # fmt: skip
+
+    def every(self, step: int, first: int) -> Emissions:
+        """Return the rows of every `step`-th frame from `first` on, with these frames counted anew."""
+        rows = self.frame_n % step == first
+        return Emissions(
+            self.frame_n[rows] // step, self.molecule_n[rows], self.position_n3[rows], self.photons_n[rows],
+            self.on_fraction_n[rows], self.blur_n[rows],
+        )  # fmt: skip
+
+    @classmethod
+    def joined(cls, movies: Sequence[Emissions], frames: int) -> Emissions:
+        """Return the rows of movies of `frames` frames each, one after the other."""
+        molecules = [int(movie.molecule_n.max()) + 1 if len(movie) else 0 for movie in movies]
+        firsts = [sum(molecules[:k]) for k in range(len(movies))]
+        columns = [
+            (movie.frame_n + k * frames, movie.molecule_n + first, *list(vars(movie).values())[2:])
+            for k, (movie, first) in enumerate(zip(movies, firsts, strict=True))
+        ]
+        return cls(*(torch.cat(parts) for parts in zip(*columns, strict=True)))
 
     def to(self, device: torch.device | str) -> Emissions:
         """Return the same rows on another device."""

@@ -199,7 +199,8 @@ def card_words(card: ModelCard) -> str:
     """Say in a few words what a model is and how well it did."""
     units = card.units
     place = f"z {units['low_nm']:g} to {units['high_nm']:g} nm · " if {"low_nm", "high_nm"} <= set(units) else ""
-    return f"For {card.instrument} · {place}{card.frames_seen:,} frames seen{accuracy_words(card)}"
+    beside = "looks at the frames before and after too · " if card.context_frames else ""
+    return f"For {card.instrument} · {place}{beside}{card.frames_seen:,} frames seen{accuracy_words(card)}"
 
 
 def accuracy_words(card: ModelCard) -> str:
