@@ -315,6 +315,12 @@ def test_in_a_frame_that_was_never_exposed_neighbours_do_not_find_molecules(mode
     stack = RawStack(counts_tyx=(counts,), kind="frames")
     assert 3 not in found_in(stack, instrument, plan_with(model))["frame"]
     assert len(finish(explain_frame(stack, instrument, plan_with(model), 3)).localizations) == 0
+    # not even for a network that sees molecules everywhere
+    fit = prepare_fit(instrument, plan_with(model), (0, 0, *SHAPE))
+    with torch.no_grad():
+        fit.neighbours.network.leave.bias[:4] = 9.0
+    images = prepare(stack, instrument, plan_with(model)).photons(range(2, 5))
+    assert set(fit.neighbours.across(cut_patches(images, fit.table, fit.tiling.tiles[0], fit.tiling, (0, 0))).patch_m.tolist()) == {0, 2}
 
 
 def test_a_single_frame_is_read_as_a_still_and_this_is_told(model, instrument, movie):
