@@ -179,7 +179,7 @@ def test_a_model_of_single_frames_is_a_start_that_at_first_reads_alike(model, in
     single, _ = load_network(str(alone), instrument)
     torch.testing.assert_close(trainer.network(channels).logit_tyx, single(channels[:, 1]).logit_tyx)
     assert card.context_frames == 1
-    with pytest.raises(ModelError, match="take the preset and architecture that made it"):
+    with pytest.raises(ModelError, match="start model"):
         begin(instrument, SINGLE.model_copy(update={"start_model": str(model)}))
 
 
