@@ -11,13 +11,10 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from .noun import Noun
-from .training_rules import check_neighbours, check_voxels
+from .training_rules import LEAST_SHARE_ON, USUAL_ON_FRAMES, check_neighbours, check_voxels
 
 LARGEST_BLUR_NM = 2000.0
 Device = Literal["auto", "cpu", "cuda", "mps"]
-# mean on-time (frames) where a plan with neighbouring frames says none, and the least share of the lowest photons by which a molecule
-# that was on for a part of a frame must be found in it
-USUAL_ON_FRAMES, LEAST_SHARE_ON = 2.0, 0.25
 
 
 def moving_step(value: float) -> float:
@@ -209,8 +206,7 @@ class TrainPlan(Noun):
     least_photons: float = Field(
         0.0,
         ge=0,
-        description="Molecules with fewer photons are in the frames, but need not be found (nor those below a quarter of the lowest "
-        "photons where mean_on_frames lets molecules be on for parts of frames).",
+        description="Molecules with fewer photons are in the frames, but need not be found; where they blink, at least 1/4 of the lowest.",
     )
     context_frames: int = Field(
         0,

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .plans import TrainPlan
 
+# mean on-time (frames) where a plan with neighbouring frames says none, and the least share of the lowest photons by which a molecule
+# that was on for a part of a frame must be found in it
+USUAL_ON_FRAMES, LEAST_SHARE_ON = 2.0, 0.25
 UPSAMPLINGS = {"deepstorm3d": (4,), "autods3d": (1, 2, 4)}  # voxels per camera pixel of the published networks
 
 
