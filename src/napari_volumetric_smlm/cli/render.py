@@ -51,5 +51,6 @@ def run(args: argparse.Namespace) -> None:
     if as_png:
         write_png(values, args.output)
     else:
-        write_image(values, args.output, voxel_zyx_nm)
+        # a volume covers a part of the frame
+        write_image(values, args.output, voxel_zyx_nm, origin_zyx_nm=volume.origin_zyx_nm if plan.dimensions == "3d" else None)
     print(f"{args.output}: {len(table):,} molecules, pixel {plan.pixel_nm:g} nm, {extent}")

@@ -107,6 +107,33 @@ def test_an_unknown_sigma_takes_the_median_of_the_others():
     assert np.array_equal(known.values_zyx, partly.values_zyx)
 
 
+def test_a_volume_covers_the_part_of_a_frame_in_which_there_are_molecules():
+    rng = np.random.default_rng(1)
+    positions = rng.uniform([0, 20010, 31000], [900, 24000, 33000], (300, 3))
+    # a lens's view in a raw frame of many; one find lies outside the frame
+    wide = table([*positions, [500, -9000, 31000]], sigma=12, shape=(2048, 2048))
+    plan = RenderPlan(dimensions="3d", method="histogram")
+    volume, flat = render(wide, plan), render(wide, plan.model_copy(update={"dimensions": "2d"}))
+    planes, rows, columns = volume.values_zyx.shape
+    assert (planes, rows, columns) == (18, pytest.approx(4990 / 20, abs=2), pytest.approx(3000 / 20, abs=2))
+    assert volume.values_zyx.sum() == 300
+    # laid over the projection, which has the frame's size, by its origin
+    top, left = (round((a - b) / 20) for a, b in zip(volume.origin_zyx_nm[1:], flat.origin_zyx_nm[1:], strict=True))
+    assert np.array_equal(flat.values_zyx[0, top : top + rows, left : left + columns], volume.values_zyx.sum(0))
+    spots = render(wide, RenderPlan(dimensions="3d"))
+    assert spots.values_zyx.sum() == pytest.approx(300, abs=1.5 + 3)
+
+
+def test_what_is_too_large_comes_with_a_pixel_that_fits():
+    corners = table([[-2000, 0, 0], [2000, 60000, 60000]], shape=(700, 700))
+    with pytest.raises(PlanError, match=r"81 x \d+ x \d+ voxels .* depth_step_nm 50: .*a pixel_nm of \d+ fits") as refused:
+        render(corners, RenderPlan(dimensions="3d"))
+    fits = float(str(refused.value).split("a pixel_nm of ")[1].split()[0])
+    canvas_of(corners, RenderPlan(dimensions="3d", pixel_nm=fits))
+    with pytest.raises(PlanError, match="voxels"):
+        canvas_of(corners, RenderPlan(dimensions="3d", pixel_nm=0.9 * fits))
+
+
 def test_without_a_camera_the_picture_holds_all_molecules():
     bare = table([[0, -330, 77], [10, 905, 1501]]).model_copy(update={"shape_yx_px": None})
     assert render(bare, RenderPlan(method="histogram")).values_zyx.sum() == 2

@@ -29,6 +29,8 @@ WIDEST_SIGMA_PX = 3.0
 COARSE_VARIANCE_PX2 = 0.25
 # A molecule that is known less well than this is haze; it is drawn this wide.
 LARGEST_SIGMA_NM = 1000.0
+# Left around the molecules of a volume.
+MARGIN_NM = 500.0
 # Kernel values that are held at once: they stay in the processor's cache.
 CHUNK_VALUES = 2**18
 
@@ -45,7 +47,8 @@ class Canvas:
 def canvas_of(localizations: Localizations, plan: RenderPlan) -> Canvas:
     """Choose the voxels: the camera's field of view where the table knows it, else the molecules' extent.
 
-    A projection has one plane, centred in the depth that the molecules fill.
+    A projection has one plane, centred in the depth that the molecules fill. A volume covers the part of the field in which there are
+    molecules, with a margin, on the pixels of the projection.
 
     Raises
     ------
@@ -57,6 +60,8 @@ def canvas_of(localizations: Localizations, plan: RenderPlan) -> Canvas:
     if localizations.shape_yx_px is not None and localizations.pixel_nm is not None:
         low = [-localizations.pixel_nm / 2] * 2
         high = [edge + side * localizations.pixel_nm for edge, side in zip(low, localizations.shape_yx_px, strict=True)]
+        if plan.dimensions == "3d" and len(localizations):
+            low, high = _around(localizations, plan.pixel_nm, low, high)
     elif len(localizations):
         low = [math.floor(localizations[n].min() / plan.pixel_nm) * plan.pixel_nm for n in ("y_nm", "x_nm")]
         high = [float(localizations[n].max()) for n in ("y_nm", "x_nm")]
@@ -71,9 +76,12 @@ def canvas_of(localizations: Localizations, plan: RenderPlan) -> Canvas:
     else:
         planes, step = 1, max(top - bottom, plan.depth_step_nm)
     if planes * rows * columns > LARGEST_PICTURE_VOXELS:
+        # both sides shrink with the pixel; a little more than needed, for a round number
+        fits = math.ceil(1.02 * plan.pixel_nm * math.sqrt(planes * rows * columns / LARGEST_PICTURE_VOXELS))
+        depth = "" if planes == 1 else f", depth_step_nm {plan.depth_step_nm:g}"
         raise PlanError(
             f"a picture of {planes} x {rows} x {columns} voxels (z, y, x) is larger than {LARGEST_PICTURE_VOXELS / 1e6:.0f} million; "
-            f"pixel_nm is {plan.pixel_nm:g}, depth_step_nm {plan.depth_step_nm:g}: choose larger ones, or remove molecules far outside"
+            f"pixel_nm is {plan.pixel_nm:g}{depth}: choose larger ones (a pixel_nm of {fits} fits), or draw a part of the table"
         )
     first_z = bottom + step / 2 if plan.dimensions == "3d" else (bottom + top) / 2
     return Canvas(
@@ -81,6 +89,17 @@ def canvas_of(localizations: Localizations, plan: RenderPlan) -> Canvas:
         voxel_zyx_nm=(step, plan.pixel_nm, plan.pixel_nm),
         origin_zyx_nm=(first_z, low[0] + plan.pixel_nm / 2, low[1] + plan.pixel_nm / 2),
     )
+
+
+def _around(localizations: Localizations, pixel_nm: float, low: list[float], high: list[float]) -> tuple[list[float], list[float]]:
+    """Edges of the pixels that hold the molecules of a field from `low` to `high`, with a margin; the field where it holds none."""
+    place = localizations.position_zyx_nm[:, 1:]
+    inside = ((place >= low) & (place < high)).all(1)
+    if not inside.any():
+        return low, high
+    first, last = place[inside].min(0) - MARGIN_NM, place[inside].max(0) + MARGIN_NM
+    begin = [edge + max(0, math.floor((a - edge) / pixel_nm)) * pixel_nm for edge, a in zip(low, first, strict=True)]
+    return begin, [min(edge, float(b)) for edge, b in zip(high, last, strict=True)]
 
 
 def draw(localizations: Localizations, plan: RenderPlan, canvas: Canvas, colors: NDArray[np.floating] | None = None) -> Tensor:
