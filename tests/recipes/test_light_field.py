@@ -96,6 +96,15 @@ def test_a_frame_smaller_than_the_instruments_is_explained(lens_array):
         finish(simulate(lens_array, SimulatePlan(shape_yx_px=(128, 128), device="cpu")))
 
 
+def test_simulated_frames_are_as_large_as_the_instruments_where_no_size_is_given(lens_array):
+    plan = SimulatePlan(frame_count=1, density_per_um2=0.02, device="cpu")
+    raw = finish(simulate(lens_array, plan))
+    assert (raw.stack.counts_tyx[0].shape, raw.plan.shape_yx_px) == ((1, 1024, 1024), (1024, 1024))
+    assert raw.truth.shape_yx_px == (1024, 1024)
+    cut = finish(simulate(cut_instrument(lens_array), plan))
+    assert [counts.shape for counts in cut.stack.counts_tyx] == [(1, 70, 80)] * 3
+
+
 def test_molecules_drawn_by_the_wave_through_the_array_are_fitted_without_bias(lens_array):
     split = cut_instrument(lens_array)
     size, pixel = 61, split.pixel_nm()

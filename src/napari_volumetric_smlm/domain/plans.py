@@ -149,7 +149,9 @@ class SimulatePlan(Noun):
     """What a simulated movie contains."""
 
     frame_count: PositiveInt = Field(20, description="Number of frames.")
-    shape_yx_px: tuple[PositiveInt, PositiveInt] = Field((128, 128), description="Rows and columns of a frame.")
+    shape_yx_px: tuple[PositiveInt, PositiveInt] = Field(
+        (128, 128), description="Rows and columns of a frame; not given = those of a light-field instrument's own frames."
+    )
     density_per_um2: PositiveFloat = Field(0.1, description="Molecules that are on, per square micrometre and frame.")
     border_px: int = Field(10, ge=0, description="Margin of the frame without molecules, in pixels.")
     photons: tuple[PositiveFloat, PositiveFloat] = Field(

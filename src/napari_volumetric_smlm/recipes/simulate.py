@@ -21,6 +21,7 @@ from ..engine.simulate.scene import Scene
 from ..engine.simulate.structures import plan_box
 from ..errors import PlanError
 from .devices import chosen_device
+from .frame_size import with_frame_size
 
 LARGEST_MOVIE_GIB = 8
 # Molecules and pixels that are drawn between two reports, so that they come at least twice a second on one core.
@@ -46,6 +47,7 @@ def simulate(instrument: Instrument, plan: SimulatePlan) -> Generator[Progress, 
     InstrumentError
         If a map of a camera has another shape than the frames.
     """
+    plan = with_frame_size(plan, instrument)
     _check(instrument, plan)
     device = chosen_device(plan.device)
     yield Progress(stage="prepare", message="Computing the point-spread function")
