@@ -347,6 +347,34 @@ def test_simulate_writes_movie_truth_and_instrument_that_open_again(files, stand
     assert "4 frames, 1 molecules" in capsys.readouterr().out
 
 
+def test_simulated_beads_are_a_stack_that_calibrate_reads(files, stand_in, capsys):
+    save_instrument(load_instrument(files / "microscope.json"), files / "known.json")
+    words = ["simulate", "--instrument", str(files / "known.json"), "--output", str(files / "beads.tif"), "--quiet"]
+    words += ["--bead-count", "2", "--z-step-nm", "-150", "--shape-yx-px", "80", "70", "--background-photons", "5", "5"]
+    assert main(words) == 0
+    assert "8 slices -150 nm apart, beads at row, column" in capsys.readouterr().out
+    stack = open_stack(files / "beads.tif")
+    assert (stack.kind, stack.z_step_nm, stack.counts_tyx[0].shape) == ("beads", -150, (8, 80, 70))
+    assert load_instrument(files / "beads_instrument.json") == load_instrument(files / "known.json")
+    assert not (files / "beads_truth.csv").exists()
+    calls = stand_in("calibrate", a_calibration(passed=True))
+    assert run_calibrate(files, ["beads.tif"], "--z-step-nm", "-150") == 0
+    assert np.array_equal(calls[0][0][0].counts_tyx[0][:], stack.counts_tyx[0][:])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--bead-count", "2", "--density-per-um2", "1", "--frame-count", "3"], "--frame-count, --density-per-um2: said of movies"),
+        (["--z-step-nm", "100"], "--z-step-nm: said of bead scans; give --bead-count as well"),
+    ],
+)
+def test_settings_of_a_movie_and_of_a_bead_scan_are_not_mixed(files, capsys, words, told):
+    assert main(["simulate", "--instrument", str(files / "microscope.json"), "--output", str(files / "beads.tif"), *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not (files / "beads.tif").exists()
+
+
 def trained(instrument, plan, checkpoint, command):
     """Stand for a training of two steps that keeps a checkpoint."""
     checkpoint.write_bytes(b"state")
@@ -371,7 +399,19 @@ def test_train_writes_a_model_with_its_card_and_removes_the_checkpoint(files, st
     assert card["plan"]["photons"] == [1000, 3000]
     assert calls[0][2] == files / "toy.checkpoint.safetensors"
     assert not list(files.glob("toy.checkpoint*"))
-    assert "16 frames in 3 s; on 4 frames that it never saw: jaccard 0.9" in capsys.readouterr().out
+    assert "16 frames in 3 s; on 4 frames that it never saw: Jaccard 0.90" in capsys.readouterr().out
+
+
+def test_how_well_a_volume_model_did_is_told_in_words(files, stand_in, capsys):
+    def volumes(*arguments):
+        result = yield from trained(*arguments)
+        return result.model_copy(
+            update={"card": result.card.model_copy(update={"accuracy": {"correlation": 0.8, "missed_variance": 0.463}})}
+        )
+
+    stand_in("train", volumes)
+    assert main(["train", "--instrument", f"{files}/microscope.json", "--output", f"{files}/v.safetensors"]) == 0
+    assert "never saw: correlation 0.80 with the true volume, 46% of its variance missed" in capsys.readouterr().out
 
 
 def test_a_finished_model_is_replaced_only_where_that_is_asked_for(files, stand_in, monkeypatch, capsys):

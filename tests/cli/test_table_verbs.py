@@ -60,6 +60,13 @@ def test_scores_as_json_and_gates_as_options(tables, capsys):
     assert scores["false_negatives"] == 100
 
 
+def test_where_nothing_was_found_there_is_no_precision(tables, tmp_path, capsys):
+    truth = read_table(tables[0])
+    nothing = write_table(truth.select(truth["frame"] < 0), tmp_path / "nothing.csv")[0]
+    assert main(["evaluate", str(tables[0]), str(nothing)]) == 0
+    assert "precision, recall                -, 0.000" in capsys.readouterr().out
+
+
 def test_a_missing_table_ends_with_two_and_words(tables, capsys):
     assert main(["evaluate", str(tables[0]), "nowhere.csv"]) == 2
     err = capsys.readouterr().err
@@ -121,6 +128,23 @@ def test_a_volume_is_written_with_its_depth_step(tables, tmp_path):
     with tifffile.TiffFile(target) as tiff:
         assert tiff.asarray().ndim == 3
         assert 'PhysicalSizeZ="200' in (tiff.ome_metadata or "")
+
+
+def test_a_volume_of_a_part_of_the_frame_knows_where_it_lies(tables, tmp_path):
+    from napari_volumetric_smlm.io.volume_files import open_volumes
+
+    whole = read_table(tables[1])
+    part = write_table(whole.select((whole["y_nm"] > 5000) & (whole["x_nm"] > 5000)), tmp_path / "part.csv")[0]
+    target = tmp_path / "part.tif"
+    assert main(["render", str(part), "--output", str(target), "--dimensions", "3d", "--method", "histogram"]) == 0
+    volume, table = open_volumes(target).volume(0), read_table(part)
+    assert volume.values_zyx.sum() == len(table)
+    heaviest = np.stack(np.nonzero(volume.values_zyx), 1)
+    place = heaviest * volume.voxel_zyx_nm + np.array(volume.origin_zyx_nm)
+    # every molecule lies within half a voxel of a voxel that is not empty
+    near = np.abs(table.position_zyx_nm[:, None] - place).max(2, where=[False, True, True], initial=0).min(1)
+    assert near.max() <= 10 + 1e-6
+    assert volume.values_zyx.shape[1] < 300
 
 
 @pytest.mark.parametrize("options", [[], ["--color-by-depth"]])

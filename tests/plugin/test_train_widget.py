@@ -468,7 +468,7 @@ def test_the_trained_model_is_what_reconstruct_and_its_preview_use_next(trainer,
     trainer.next_button.click()
     widget = viewer.window.dock_widgets["Reconstruct (Volumetric SMLM)"]
     assert widget.model.box.currentText() == "toy"
-    assert "For toy · z 0 to 1000 nm · 48 frames seen · Jaccard 0.91" in widget.model.facts.text()
+    assert "For toy · z\u00a00\u00a0to\u00a01000\u00a0nm · 48 frames seen · Jaccard 0.91" in widget.model.facts.text()
     assert not widget.model.warning.isVisibleTo(widget)
     asked = []
     explain = sys.modules["napari_volumetric_smlm.recipes.reconstruct"].explain_frame

@@ -377,8 +377,8 @@ def test_a_value_that_is_not_finite_names_its_frame_and_keeps_what_came_before(m
 
 
 @pytest.mark.parametrize(("choices", "words"), [
-    ({"last_frame": 4}, "frames 0 to 4 were asked for; the stack has frames 0 to 3"),
-    ({"first_frame": 9}, "the stack has frames 0 to 3"),
+    ({"last_frame": 4}, "frames 0 to 4 were asked for; the stack has 4 frames, numbered 0 to 3"),
+    ({"first_frame": 9}, "frames from 9 on were asked for; the stack has 4 frames, numbered 0 to 3"),
     ({"region_yx_px": (0, 0, 45, 10)}, r"region_yx_px \(0, 0, 45, 10\) reaches beyond the frame of 44 x 48 pixels"),
     ({"region_yx_px": (0, 0, 4, 30)}, "a field of 4 x 30 pixels is too small to fit a molecule in"),
 ])  # fmt: skip

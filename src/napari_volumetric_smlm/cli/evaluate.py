@@ -61,6 +61,9 @@ def lines(scores: Evaluation) -> list[str]:
     def nm(value: float | None) -> str:
         return gone if value is None else f"{value:.1f} nm"
 
+    def share(value: float | None) -> str:
+        return gone if value is None else f"{value:.3f}"
+
     def percent(value: float | None) -> str:
         return gone if value is None else f"{value:.1f} %"
 
@@ -70,7 +73,7 @@ def lines(scores: Evaluation) -> list[str]:
     rows = [
         ("pairs, false, missed", f"{scores.true_positives}, {scores.false_positives}, {scores.false_negatives}"),
         ("Jaccard index", f"{scores.jaccard:.3f}"),
-        ("precision, recall", f"{scores.precision:.3f}, {scores.recall:.3f}"),
+        ("precision, recall", f"{share(scores.precision)}, {share(scores.recall)}"),
         ("RMSE lateral (2D), axial", f"{nm(scores.rmse_lateral_nm)}, {nm(scores.rmse_axial_nm)}"),
         *([("constant taken off, z / y / x", three(scores.offset_zyx_nm, "{:.1f}") + " nm")] if scores.offset_zyx_nm else []),
         ("bias z / y / x", three(scores.bias_zyx_nm, "{:.1f}") + (" nm" if scores.bias_zyx_nm else "")),

@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from ..domain.accuracy import accuracy_words
 from ..domain.plans import TrainPlan
 from ..domain.runs import TrainingCost
 from ..errors import ModelError, PlanError
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         return INTERRUPTED
     write_model_weights(result.weights, result.card.model_dump(mode="json"), args.output)
     forget_checkpoint(args.output)
-    figures = ", ".join(f"{name} {value:.3g}" for name, value in result.card.accuracy.items())
+    figures = accuracy_words(result.card.accuracy)
     frames = f"{result.card.frames_seen:,} frames in {duration(result.seconds)}"
     print(f"{args.output}: {frames}; on {result.card.tested_frames} frames that it never saw: {figures}")
     return 0

@@ -97,6 +97,7 @@ class Evaluation(Noun):
 
     ratio_to_bound_zyx : root mean square of error / sigma, with the sigmas of the found table; 1 when they are honest.
     median_ratio_to_bound_zyx : median of |error / sigma| over that of a normal distribution; blind to a few wild pairs.
+    precision, recall : None where nothing was found, or nothing was there to be found.
     within_one_sigma_zyx : share of the pairs with |error| <= sigma; 0.68 when the sigmas are honest.
     offset_zyx_nm : constant that was taken off the found positions before, where the plan asks for it.
     """
@@ -105,8 +106,8 @@ class Evaluation(Noun):
     false_positives: int
     false_negatives: int
     jaccard: float
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
     rmse_lateral_nm: float | None = None
     rmse_axial_nm: float | None = None
     bias_zyx_nm: tuple[float, float, float] | None = None

@@ -52,4 +52,5 @@ def _reason(error: OSError) -> str:
         return "the disk is full; free some space or choose another disk"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "the folder or file is read-only; choose a folder that you may write to"
-    return str(error)
+    # the system's words without its number
+    return error.strerror or str(error)

@@ -143,11 +143,26 @@ def _dark_excess(photons_yx: NDArray[np.float32]) -> float:
     return float(np.median(noise[dark]) - np.median(mean[dark]))
 
 
+def asked_range(first: int, last: int | None, count: int, names: tuple[str, str] = ("frame", "the stack")) -> range:
+    """Return the numbers from `first` to `last` (None = to the end) of `count`; `names` are those of one and of what holds them.
+
+    Raises
+    ------
+    PlanError
+        If there are none of these numbers.
+    """
+    end = count - 1 if last is None else last
+    if not first <= end < count:
+        one, all_of_them = names
+        asked = f"{one}s from {first} on" if last is None else f"{one}s {first} to {last}"
+        found = f"{count} {one}s, numbered 0 to {count - 1}" if count > 1 else f"1 {one}, number 0"
+        raise PlanError(f"{asked} were asked for; {all_of_them} has {found}")
+    return range(first, end + 1)
+
+
 def frames_and_region(stack: RawStack, plan: Any, instrument: Instrument) -> tuple[range, tuple[int, int, int, int]]:
     """Frames and region (first view) that a plan asks for, checked against the stack."""
-    last = stack.frame_count - 1 if plan.last_frame is None else plan.last_frame
-    if plan.first_frame > stack.frame_count - 1 or last > stack.frame_count - 1:
-        raise PlanError(f"frames {plan.first_frame} to {last} were asked for; the stack has frames 0 to {stack.frame_count - 1}")
+    frames = asked_range(plan.first_frame, plan.last_frame, stack.frame_count)
     height, width = stack.counts_tyx[instrument.views[0].camera].shape[1:]
     field = instrument.views[0].region_yx_px or (0, 0, height, width)
     region = plan.region_yx_px or (max(0, field[0]), max(0, field[1]), min(height, field[2]), min(width, field[3]))
@@ -157,7 +172,7 @@ def frames_and_region(stack: RawStack, plan: Any, instrument: Instrument) -> tup
         raise StackError(
             f"a field of {region[2] - region[0]} x {region[3] - region[1]} pixels is too small to fit a molecule in; 5 x 5 is the least"
         )
-    return range(plan.first_frame, last + 1), region
+    return frames, region
 
 
 def to_device(view: ViewImages, device: torch.device) -> ViewImages:

@@ -19,6 +19,7 @@ from ..engine.networks.published_lnet import PublishedLNet, molecules_of
 from ..errors import ModelError, PlanError
 from ..io.volume_files import VolumeFile
 from .devices import chosen_device
+from .photons import asked_range
 from .trained import load_network
 from .volume_start import light_around
 
@@ -43,12 +44,10 @@ def find_in_volumes(file: VolumeFile, plan: FindPlan) -> Generator[Progress, Non
     StackError
         If a volume cannot be read.
     """
-    last = file.count - 1 if plan.last_volume is None else plan.last_volume
-    if not plan.first_volume <= last < file.count:
-        raise PlanError(f"volumes {plan.first_volume} to {last} were asked for; the file has volumes 0 to {file.count - 1}")
+    volumes = asked_range(plan.first_volume, plan.last_volume, file.count, ("volume", "the file"))
     network = _lnet(plan, file) if plan.model is not None else None
     tables = []
-    for done, k in enumerate(range(plan.first_volume, last + 1), start=1):
+    for done, k in enumerate(volumes, start=1):
         volume, where = file.volume(k), (file.first_frame + k, file.z_reference)
         if plan.what == "blobs":
             table = blobs_in(volume, plan.diameter_nm, *where)
@@ -57,7 +56,7 @@ def find_in_volumes(file: VolumeFile, plan: FindPlan) -> Generator[Progress, Non
         else:
             table = molecules_in(volume, *where)
         tables.append(table)
-        yield Progress(stage="find", done=done, total=last + 1 - plan.first_volume, preview=table)
+        yield Progress(stage="find", done=done, total=len(volumes), preview=table)
     return tell_origin(Localizations.joined(tables), file, plan)
 
 

@@ -18,6 +18,7 @@ from ..errors import PlanError
 from ..io.results import write_provenance
 from ..io.volume_series import incomplete_path, volume_series
 from .deconvolve import deconvolve
+from .photons import asked_range
 from .volume import make_volume
 
 
@@ -65,10 +66,7 @@ def write_volumes(stack: RawStack, instrument: Instrument, plan: ViewsPlan, plac
         As the recipe of a single volume.
     """
     began = time.monotonic()
-    last = stack.frame_count - 1 if plan.last_frame is None else plan.last_frame
-    if not plan.first_frame <= last < stack.frame_count:
-        raise PlanError(f"frames {plan.first_frame} to {last} were asked for; the stack has frames 0 to {stack.frame_count - 1}")
-    frames = range(plan.first_frame, last + 1)
+    frames = asked_range(plan.first_frame, plan.last_frame, stack.frame_count)
     with volume_series(place, len(frames)) as series:
         try:
             for done, frame in enumerate(frames):

@@ -125,9 +125,9 @@ def test_no_truth_or_nothing_found_still_has_scores():
     nothing = Localizations.empty()
     assert score(nothing, nothing, EvaluatePlan()).jaccard == 1.0
     missed = score(table([[0, 0, 0]]), nothing, EvaluatePlan())
-    assert (missed.jaccard, missed.recall, missed.rmse_lateral_nm) == (0.0, 0.0, None)
+    assert (missed.jaccard, missed.precision, missed.recall, missed.rmse_lateral_nm) == (0.0, None, 0.0, None)
     false = score(nothing, table([[0, 0, 0]]), EvaluatePlan())
-    assert (false.jaccard, false.precision) == (0.0, 0.0)
+    assert (false.jaccard, false.precision, false.recall) == (0.0, 0.0, None)
 
 
 def test_a_flat_table_has_no_axial_score():

@@ -113,8 +113,8 @@ def score(truth: Localizations, found: Localizations, plan: EvaluatePlan) -> Eva
     counts = {"true_positives": pairs, "false_positives": false, "false_negatives": missed}
     rates: dict[str, Any] = {
         "jaccard": _share(pairs, pairs + false + missed),
-        "precision": _share(pairs, pairs + false),
-        "recall": _share(pairs, pairs + missed),
+        "precision": pairs / (pairs + false) if pairs + false else None,
+        "recall": pairs / (pairs + missed) if pairs + missed else None,
         "offset_zyx_nm": None if offset is None else _triple(offset),
     }
     if not pairs:

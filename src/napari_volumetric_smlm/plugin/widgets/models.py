@@ -11,6 +11,7 @@ from typing import Protocol
 from qtpy.QtCore import Qt, Signal, SignalInstance
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from ...domain.accuracy import accuracy_words
 from ...domain.instrument import Instrument
 from ...domain.runs import ModelCard
 from ...errors import ModelError, SmlmError
@@ -21,7 +22,7 @@ from ..forms import label_of, write_value
 from ..session import Session
 from ..settings import preferences
 from ..training import models_folder
-from .sections import Words
+from .sections import Words, depth_words
 
 NO_MODEL = "No model (search)"
 FILTER = "Models (*.safetensors)"
@@ -198,16 +199,15 @@ class ModelPicker(QWidget):
 def card_words(card: ModelCard) -> str:
     """Say in a few words what a model is and how well it did."""
     units = card.units
-    place = f"z {units['low_nm']:g} to {units['high_nm']:g} nm · " if {"low_nm", "high_nm"} <= set(units) else ""
+    place = f"{depth_words(units['low_nm'], units['high_nm'])} · " if {"low_nm", "high_nm"} <= set(units) else ""
     beside = "looks at the frames before and after too · " if card.context_frames else ""
-    return f"For {card.instrument} · {place}{beside}{card.frames_seen:,} frames seen{accuracy_words(card)}"
+    return f"For {card.instrument} · {place}{beside}{card.frames_seen:,} frames seen{tested_words(card)}"
 
 
-def accuracy_words(card: ModelCard) -> str:
+def tested_words(card: ModelCard) -> str:
     """Say how well a model did on frames that its training never saw; empty when nobody tested it."""
-    names = {"jaccard": "Jaccard {:.2f}", "rmse_lateral_nm": "{:.0f} nm lateral", "rmse_axial_nm": "{:.0f} nm axial"}
-    told = [words.format(card.accuracy[name]) for name, words in names.items() if name in card.accuracy]
-    return f" · {', '.join(told)} (network alone, {card.tested_frames} unseen frames)" if told else ""
+    told = accuracy_words(card.accuracy)
+    return f" · {told} (network alone, {card.tested_frames} unseen frames)" if told else ""
 
 
 def doubt_about(card: ModelCard, instrument: Instrument) -> str:

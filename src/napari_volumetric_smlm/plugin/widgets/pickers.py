@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushBut
 from ...errors import SmlmError
 from ...io.instruments import load_instrument
 from ..session import Session
+from .sections import depth_words
 
 
 class LayerPicker(QComboBox):
@@ -160,5 +161,5 @@ class InstrumentPicker(QWidget):
             checked = f"calibrated, correlation {record.correlation_held_out:.3f}" if record else "not calibrated"
             self.facts.setText(
                 f"NA {instrument.objective.numerical_aperture:g} · {instrument.emission_nm:g} nm · pixel {instrument.pixel_nm():.4g} nm · "
-                f"{views} · z {low:g} to {high:g} nm from the {instrument.z_reference} · {checked}"
+                f"{views} · {depth_words(low, high)} from the {instrument.z_reference} · {checked}"
             )

@@ -14,6 +14,11 @@ NARROWEST_PX = 320
 MOST_WARNINGS = 3
 
 
+def depth_words(low_nm: float, high_nm: float) -> str:
+    """Say a range of depths; a line breaks before or after it, never inside."""
+    return f"z {low_nm:g} to {high_nm:g} nm".replace(" ", "\u00a0")
+
+
 class Section(QWidget):
     """A heading that folds its content away."""
 

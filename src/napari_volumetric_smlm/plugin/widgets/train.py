@@ -25,7 +25,7 @@ from .curve import LossCurve
 from .estimate import Estimate
 from .job import JobPanel
 from .job_widget import JobWidget
-from .models import FILTER, accuracy_words
+from .models import FILTER, tested_words
 from .pickers import InstrumentPicker
 from .presets import PresetBar
 from .sections import Section, Words, beside, stacked
@@ -273,6 +273,6 @@ class TrainWidget(JobWidget):
         self.session.log.add(f"Saved as {trained.place}")
         asked = self._asked
         self.calls.set_call(lambda: asked)
-        self.verdict.setText(f"✓ {trained.place.stem}: {trained.card.frames_seen:,} frames seen{accuracy_words(trained.card)}")
+        self.verdict.setText(f"✓ {trained.place.stem}: {trained.card.frames_seen:,} frames seen{tested_words(trained.card)}")
         for part in (self.verdict, self.next_button):
             part.show()
