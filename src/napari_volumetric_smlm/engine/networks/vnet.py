@@ -119,7 +119,8 @@ class CompactVNet(nn.Module):
     def _planes(self, last: Tensor, about: Tensor, part: slice, shape_yx: tuple[int, ...]) -> Tensor:
         """Some planes of the answer: what the trunk adds to the coarse volume."""
         rows = slice(4 * part.start, 4 * part.stop)
-        added = pixel_shuffle(conv2d(last, self.leave.weight[rows], self.leave.bias[rows]).contiguous(), 2)
+        leaving = conv2d(last, self.leave.weight[rows], self.leave.bias[rows])  # type: ignore[index]
+        added = pixel_shuffle(leaving.contiguous(), 2)
         between = self._between[part].expand(len(last), -1, -1)
         volume = torch.baddbmm(added.flatten(2), between, about).view(len(last), -1, *shape_yx)
         return _smoothed(_smoothed(volume, -2), -1)
