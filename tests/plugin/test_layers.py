@@ -126,6 +126,8 @@ def test_what_was_found_in_a_region_lies_on_that_region():
     )
     for data in lay_explanation(explanation, [frames], PIXEL_NM):
         np.testing.assert_allclose(made(data).data_to_world((0, 0)), frames.data_to_world((0, 2, 3))[1:])
+        # longer names are cut in the list of layers
+        assert len(made(data).name) <= len("Found in this frame")
 
 
 def test_a_large_table_is_shown_as_a_picture_and_few_points():

@@ -223,7 +223,7 @@ def lay_explanation(explanation: FrameExplanation, frames: list[Any], pixel_nm: 
                 "colormap": "gray",
                 "contrast_limits": limits,
             },
-            RESIDUAL: {"name": f"Residual of this frame (sigmas){more}", "colormap": "PiYG", "contrast_limits": (-5.0, 5.0)},
+            RESIDUAL: {"name": f"Residual (sigmas){more}", "colormap": "PiYG", "contrast_limits": (-5.0, 5.0)},
         }
         for role, data in ((FOUND, model), (RESIDUAL, residual)):
             shown.append((data, {**looks[role], **placed, "visible": False, "metadata": mark(role, view=view)}, "image"))

@@ -99,8 +99,9 @@ class MoleculeTable(QWidget):
         self.count = QLabel()
         row = QHBoxLayout()
         row.addWidget(self.all_frames)
-        row.addStretch(1)
+        # beside the box: at the right end it would lie under the scroll bar where the dock is narrow
         row.addWidget(self.count)
+        row.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
