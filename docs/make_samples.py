@@ -26,6 +26,7 @@ from napari_volumetric_smlm.io.instruments import load_instrument, save_instrume
 from napari_volumetric_smlm.io.stacks import write_note
 from napari_volumetric_smlm.io.tables import write_table
 from napari_volumetric_smlm.recipes import finish
+from napari_volumetric_smlm.recipes.sample_movies import FIELD_BACKGROUND, movie_behind_field_stop
 from napari_volumetric_smlm.recipes.simulate import simulate
 from napari_volumetric_smlm.recipes.structured_simulation import simulate_structured
 
@@ -40,7 +41,7 @@ STRUCTURED = Microscope(numerical_aperture=1.49, emission_nm=525, pixel_nm=62, o
 
 # The light-field sample's array: the three lenses of resources/instruments/light_field_3.json, all lengths times this, so that each lens
 # sees the same part of the pupil and a raw frame is small. Its middle is not the frame's.
-SMALLER, FIELD_BACKGROUND, LENSES_YX_PX = 0.3, 6.0, ((199.904, 145.0), (70.0, 70.0), (70.0, 220.0))
+SMALLER, LENSES_YX_PX = 0.3, ((199.904, 145.0), (70.0, 70.0), (70.0, 220.0))
 
 BEAD_SLICES, BEAD_STEP_NM, BEAD_SHAPE_PX = 41, 100.0, (81, 81)
 BEAD_PHOTONS, BEAD_BACKGROUND, BEAD_DIAMETER_NM = 60_000.0, 15.0, 100.0
@@ -135,7 +136,6 @@ def light_field_movie(instrument: Instrument) -> Simulation:
     """Return filaments seen through three lenses; the background ends at the edges of the fields, as a field stop makes it."""
     plan = SimulatePlan(
         frame_count=20,
-        shape_yx_px=instrument.microlenses.frame_yx_px,
         density_per_um2=0.03,
         border_px=12,
         photons=(4000, 12000),
@@ -144,18 +144,7 @@ def light_field_movie(instrument: Instrument) -> Simulation:
         seed=10,
         device="cpu",
     )
-    dark = finish(simulate(instrument, plan))
-    (camera,) = instrument.cameras
-    lit = np.zeros(plan.shape_yx_px)
-    for view in instrument.views:
-        top, left, bottom, right = view.region_yx_px
-        lit[top:bottom, left:right] = FIELD_BACKGROUND * camera.quantum_efficiency
-    # a sum of two Poisson numbers is one
-    electrons = np.random.default_rng(10).poisson(lit, (plan.frame_count, *plan.shape_yx_px))
-    counts = dark.stack.counts_tyx[0] + np.rint(electrons / camera.gain_e_per_count).astype(np.uint16)
-    background = np.full(len(dark.truth), FIELD_BACKGROUND * camera.quantum_efficiency)
-    truth = dark.truth.model_copy(update={"columns": {**dark.truth.columns, "background_photons": background}})
-    return dark.model_copy(update={"stack": dark.stack.model_copy(update={"counts_tyx": (counts,)}), "truth": truth})
+    return finish(movie_behind_field_stop(instrument, plan, FIELD_BACKGROUND))
 
 
 def _write_movie(folder: Path, name: str, simulation: Simulation, instrument: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLineEdit
 
+from napari_volumetric_smlm.domain.bead_plans import BeadScanPlan
 from napari_volumetric_smlm.domain.instrument import Camera, Objective
 from napari_volumetric_smlm.domain.plans import CalibrationPlan, EvaluatePlan, ReconstructPlan, RenderPlan, SimulatePlan
 from napari_volumetric_smlm.domain.structured_plans import Microscope, StructuredPlan
@@ -46,6 +47,7 @@ PLANS = [
     SimulatePlan(),
     SimulatePlan(photons=(0.1, 12345.678901234567), shape_yx_px=(3, 4000), blur_nm=(1e-12, 2e3), structure="filaments"),
     SimulatePlan(structure="mitochondria"),
+    BeadScanPlan(slice_count=9, z_step_nm=-12.5),
     EvaluatePlan(),
     EvaluatePlan(gate="cylinder", gate_nm=149.99999999999997, dim_below_photons=1e-300),
     RenderPlan(),

@@ -35,6 +35,8 @@ def test_nothing_of_the_manifest_is_dropped(manifest):
         "tetrapod",
         "biplane",
         "light_field",
+        "light_field_microtubules",
+        "light_field_mitochondria",
         "tetrapod_beads",
         "structured",
         "molecules",
@@ -125,7 +127,20 @@ def test_readers_writers_and_samples_load_without_torch_napari_or_qt_and_quickly
     assert best < 0.2
 
 
-@pytest.mark.parametrize("name", ["astigmatic", "tetrapod", "tetrapod_beads", "biplane", "light_field", "structured", "molecules"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "astigmatic",
+        "tetrapod",
+        "tetrapod_beads",
+        "biplane",
+        "light_field",
+        "light_field_microtubules",
+        "light_field_mitochondria",
+        "structured",
+        "molecules",
+    ],
+)
 def test_sample_data_open_offline_with_their_instrument(name):
     from napari.layers import Layer
 

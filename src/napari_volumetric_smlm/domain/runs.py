@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, NonNegativeInt
 
+from .bead_plans import BeadScanPlan
 from .images import RawStack
 from .instrument import Instrument
 from .molecules import Localizations
@@ -90,6 +91,15 @@ class Simulation(Noun):
     truth: Localizations
     instrument: Instrument
     plan: SimulatePlan
+
+
+class BeadScan(Noun):
+    """A simulated scan of the focal plane over beads, and where these lie on the first view's camera (row, column)."""
+
+    stack: RawStack
+    positions_yx_px: tuple[tuple[float, float], ...]
+    instrument: Instrument
+    plan: BeadScanPlan
 
 
 class Evaluation(Noun):

@@ -1,4 +1,4 @@
-"""Sample data hooks: everything travels with the package, nothing is downloaded."""
+"""Sample data hooks: everything travels with the package or is simulated on the spot, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -34,11 +34,30 @@ def _stack_hook(name: str, *further: str) -> Hook:
     return open_layers
 
 
+def _movie_hook(name: str) -> Hook:
+    """Return a hook that simulates a light-field movie (about a second, besides loading torch) and opens the widgets to work on it."""
+
+    def open_layers() -> list[LayerData]:
+        from ..recipes import finish
+        from ..recipes.sample_movies import sample_movie
+
+        simulation = finish(sample_movie(name))
+        for widget in (RECONSTRUCT, VOLUMES):
+            _open_widget_soon(widget)
+        [(counts, options, kind)] = lay_stack(simulation.stack, simulation.instrument)
+        return [(counts, {**options, "name": f"{options['name']} · {name}"}, kind)]
+
+    open_layers.__doc__ = f"Simulate the sample {name} and open the widgets to work on it."
+    return open_layers
+
+
 open_tetrapod = _stack_hook("tetrapod")
 open_tetrapod_beads = _stack_hook("tetrapod_beads")
 open_astigmatic = _stack_hook("astigmatic")
 open_biplane = _stack_hook("biplane")
 open_light_field = _stack_hook("light_field", VOLUMES)
+open_light_field_microtubules = _movie_hook("light_field_microtubules")
+open_light_field_mitochondria = _movie_hook("light_field_mitochondria")
 open_structured = _stack_hook("structured")
 
 

@@ -48,14 +48,14 @@ def simulate(instrument: Instrument, plan: SimulatePlan) -> Generator[Progress, 
         If a map of a camera has another shape than the frames.
     """
     plan = with_frame_size(plan, instrument)
-    _check(instrument, plan)
+    check_movie(instrument, plan)
     device = chosen_device(plan.device)
     yield Progress(stage="prepare", message="Computing the point-spread function")
     # molecules and background come from the processor's generator: they are few, and alike on all devices
     generator = torch.Generator().manual_seed(plan.seed)
     noise = torch.Generator(device).manual_seed(plan.seed)
     emissions = blink(plan, plan_box(instrument, plan), generator)
-    background_cyx = _background(instrument, plan, generator)
+    background_cyx = background_of(instrument, plan, generator)
     scene = Scene(instrument, plan.shape_yx_px, plan.blur_nm, device=device)
 
     counts = [np.empty((plan.frame_count, *plan.shape_yx_px), np.uint16) for _ in instrument.cameras]
@@ -77,7 +77,14 @@ def simulate(instrument: Instrument, plan: SimulatePlan) -> Generator[Progress, 
     )
 
 
-def _check(instrument: Instrument, plan: SimulatePlan) -> None:
+def check_movie(instrument: Instrument, plan: SimulatePlan) -> None:
+    """Check the ranges of a plan and the memory that its frames take.
+
+    Raises
+    ------
+    PlanError
+        With the numbers that were found and expected.
+    """
     for name in ("photons", "background_photons", "blur_nm"):
         low, high = getattr(plan, name)
         if not 0 <= low <= high:
@@ -91,7 +98,7 @@ def _check(instrument: Instrument, plan: SimulatePlan) -> None:
         )
 
 
-def _background(instrument: Instrument, plan: SimulatePlan, generator: torch.Generator) -> torch.Tensor:
+def background_of(instrument: Instrument, plan: SimulatePlan, generator: torch.Generator) -> torch.Tensor:
     """Background before the sensors (cameras, y, x); a camera that sees less of the molecules sees less of it too."""
     share_c = [0.0] * len(instrument.cameras)
     for view in instrument.views:
