@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate, pad, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import conv2d, interpolate, pad, pixel_unshuffle
 
 STATISTICS = 3  # of the shifted views: mean, minimum, spread
 # Between neighbouring planes a view moves by half a pixel: the views are compared on every second plane.
@@ -120,9 +120,8 @@ class CompactVNet(nn.Module):
         """Some planes of the answer: what the trunk adds to the coarse volume."""
         rows = slice(4 * part.start, 4 * part.stop)
         leaving = conv2d(last, self.leave.weight[rows], self.leave.bias[rows])  # type: ignore[index]
-        added = pixel_shuffle(leaving.contiguous(), 2)
         between = self._between[part].expand(len(last), -1, -1)
-        volume = torch.baddbmm(added.flatten(2), between, about).view(len(last), -1, *shape_yx)
+        volume = torch.baddbmm(_shuffled(leaving).flatten(2), between, about).view(len(last), -1, *shape_yx)
         return _smoothed(_smoothed(volume, -2), -1)
 
     def _sweep(self, views_tvyx: Tensor) -> Tensor:
@@ -149,6 +148,12 @@ class CompactVNet(nn.Module):
                 lower = torch.lerp(at(v, row + 1, column), at(v, row + 1, column + 1), x - column)
                 torch.lerp(upper, lower, y - row, out=swept[:, v, z])
         return swept
+
+
+def _shuffled(image: Tensor) -> Tensor:
+    """`pixel_shuffle` by two of an image whose channels lie side by side, in one copy."""
+    n, c, h, w = image.shape
+    return image.permute(0, 2, 3, 1).reshape(n, h, w, c // 4, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(n, c // 4, 2 * h, 2 * w)
 
 
 def _smoothed(volume: Tensor, axis: int) -> Tensor:
