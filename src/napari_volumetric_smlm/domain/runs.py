@@ -63,7 +63,6 @@ class Reconstruction(Noun):
     localizations: Localizations
     plan: ReconstructPlan
     instrument_fingerprint: str
-    model_fingerprint: str | None = None
     frames_done: int
     complete: bool
     seconds: float
