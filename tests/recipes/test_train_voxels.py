@@ -21,7 +21,7 @@ from napari_volumetric_smlm.recipes import train as recipe
 from napari_volumetric_smlm.recipes.reconstruct import reconstruct
 from napari_volumetric_smlm.recipes.train import train
 from napari_volumetric_smlm.recipes.train_voxels import BATCH, VoxelFamily
-from napari_volumetric_smlm.recipes.trained import VOXEL_RULES, load_network, proposer, scaled_frames
+from napari_volumetric_smlm.recipes.trained import VOXEL_RULES, build, load_network, proposer, scaled_frames
 
 COARSE = {"frame_count": 6, "frame_px": 32, "photons": (3000, 6000), "density_per_um2": (0.1, 0.3), "window_px": 13, "depth_planes": 7}
 PLANS = {
@@ -99,7 +99,7 @@ def test_a_saved_model_finds_the_same_as_the_trained_one(toy_instrument, tmp_pat
     family = VoxelFamily(toy_instrument, PLANS["autods3d"])
     frames = family.frames.batch(2, 0, test=True)[0]
     network.eval()
-    fresh = recipe.build(result.card)
+    fresh = build(result.card)
     fresh.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in result.weights.items()})
     fresh.eval()
     with torch.no_grad():
@@ -205,7 +205,7 @@ def test_an_instrument_of_two_views_is_refused_in_words(toy_instrument):
 
 def test_a_start_model_of_a_published_architecture_does_not_start_ours(model, toy_instrument):
     plan = TrainPlan(**{**COARSE, "depth_planes": None}, start_model=str(model))
-    with pytest.raises(ModelError, match=r"architecture autods3d .* the preset 'quick' has localizer .* architecture that made it"):
+    with pytest.raises(ModelError, match=r"network autods3d instead of localizer\. Train with --architecture autods3d .* which made it, or leave"):
         finish(train(toy_instrument, plan))
 
 
