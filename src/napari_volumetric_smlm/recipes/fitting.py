@@ -25,7 +25,7 @@ from ..engine.localize.unrefined import Unjudged, Unrefined
 from ..engine.optics.table import PsfTable
 from .devices import chosen_device
 from .photons import Shares, ViewImages, detected_shares, to_device
-from .trained import TrainedLocalizer, load_network, proposer
+from .trained import SURE, TrainedLocalizer, load_network, proposer
 from .volume_start import VolumeLocalizer
 
 # A round of fitting takes time in proportion to the patches' area; with this many pixels it stays well under a second,
@@ -41,6 +41,8 @@ FITTED_COLUMNS = (
     *("background_photons", "sigma_background_photons", "probability", "log_likelihood_ratio", "converged"),
 )
 FOUND_COLUMNS = ("frame", "z_nm", "y_nm", "x_nm", "confidence")  # without refinement
+# What a network guesses stands at times twice at one place, and what it misses stands where images overlap.
+CROWDED: dict[str, Any] = {"weakest_first": True, "neighbours_follow": True, "sure": SURE}
 Region = tuple[int, int, int, int]
 Columns = dict[str, NDArray[Any]]
 
@@ -108,6 +110,7 @@ def prepare_fit(instrument: Instrument, plan: ReconstructPlan, region: Region) -
         background_scale_px=plan.background_scale_px,
         fit_blur=plan.fit_blur,
         **(SHORT_SEARCH if short else {}),
+        **(CROWDED if trained and plan.start == "search" else {}),
     )
     propose: Propose | None = None
     if plan.start == "volume":

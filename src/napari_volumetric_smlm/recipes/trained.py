@@ -28,7 +28,8 @@ from ..engine.optics.table import PsfTable
 from ..errors import ModelError
 from ..io.models import check_fit, model_card, read_model_weights
 
-THRESHOLD = 0.15  # of the probability; the fit's likelihood ratio decides afterwards
+# of the probability: guesses that begin the fit, and doubtful ones that are weighed once it stands; the likelihood ratio decides afterwards
+SURE, DOUBTFUL = 0.15, 0.06
 # as published: of the highest voxel, and the half width of a neighbourhood
 VOXEL_RULES = {"deepstorm3d": VoxelRules(threshold=40.0, reach_voxels=4), "autods3d": VoxelRules(threshold=40.0, reach_voxels=2)}
 
@@ -75,7 +76,7 @@ class TrainedLocalizer:
         return together.only(there[together.patch_m + outer])
 
     def _candidates(self, predicted: Prediction, first: int) -> Candidates:
-        found = self.units.decode(predicted, THRESHOLD)
+        found = self.units.decode(predicted, DOUBTFUL)
         return Candidates(found.frame_n + first, found.position_n3, found.photons_n, found.probability_n)
 
 

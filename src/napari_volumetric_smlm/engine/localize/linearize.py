@@ -40,6 +40,15 @@ class Linearized:
     place_m5: Tensor
     damping_t: Tensor | None = None
 
+    def of_patch(self, t: int, state: State) -> Linearized:
+        """That of one patch of the state alone, as patch 0."""
+        rows, one = state.patch_m == t, slice(t, t + 1)
+        layout = self.layout.only(rows)
+        return Linearized(
+            self.likelihood_t[one], self.gradient_t[one], self.fisher_t[one], self.mean_tvyx[one], self.jacobian[rows],
+            replace(layout, index=layout.index - t * self.mean_tvyx[0].numel()), self.place_m5[rows],
+        )  # fmt: skip
+
 
 class Linearizer:
     """Evaluates states on patches with one PSF table."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..optics.table import PsfTable
 from .background import CosineBackground
 from .findings import Findings, covariance, findings, molecule_errors
+from .latecomers import most_promising
 from .linearize import Linearized
 from .refine import Refiner
 from .reseat import reseat
@@ -23,6 +24,7 @@ from .search import Candidates, MatchedFilter, Weighed, local_maxima
 
 Propose = Callable[[Patches], Candidates]
 FEW = 2
+SHARED = 0.36  # of the distance between newcomers: molecules nearer than this share much of their light
 STALL_ROUNDS, STALL_GAIN = 3, 5.0  # a patch is done when so many rounds gained less log-likelihood than this
 
 
@@ -42,14 +44,21 @@ class Rules:
     passes: int = 2
     suspicion: float = 3.0
     largest_reseats: int = 5
+    weakest_first: bool = False  # of those that share their light; else all that fall short go at once
+    neighbours_follow: bool = False  # in the end newcomers are weighed anew, with what is there following them
+    sure: float = 0.0  # gain of first guesses that begin the fit; the others are newcomers in the end
 
 
 @dataclass
 class _Search:
-    """What the search in one patch remembers: the noise, and how many molecules it added last, which is how far the noise holds."""
+    """What the search in one patch remembers: the noise, and how many molecules it added last, which is how far the noise holds.
+
+    doubtful : guesses of a network that wait for the end.
+    """
 
     known: Weighed | None = None
     added: int = 0
+    doubtful: Candidates | None = None
 
 
 class Localizer:
@@ -78,13 +87,17 @@ class Localizer:
     def run(self, patches: Patches) -> Generator[int, None, Findings]:
         """Localize; yields the number of molecules after every round, so that the caller can show it or stop."""
         state = self._start(patches)
+        doubtful = None
         if self.propose is None:
             here = self.refiner.refine(patches, state, 3)[0]
         else:
-            here = yield from self._take_proposals(patches, state, self.propose(patches))
+            found = self.propose(patches)
+            sure = found.gain_m >= self.rules.sure
+            doubtful = found.only(~sure)
+            here = yield from self._take_proposals(patches, state, found.only(sure))
         active = torch.ones(len(patches.photons_tvyx), dtype=torch.bool, device=self.table.device)
         for _ in range(self.rules.passes):
-            here = yield from self._add_all(patches, state, here, active)
+            here = yield from self._add_all(patches, state, here, active, doubtful)
             active = torch.zeros_like(active)
             for t in range(len(active)):
                 one = state.of_patch(t)
@@ -115,12 +128,14 @@ class Localizer:
         yield len(state.photons_m)
         return self._judge(patches, state, here, 0.5 * self.rules.threshold)
 
-    def _add_all(self, patches: Patches, state: State, here: Linearized, active: Tensor) -> Generator[int, None, Linearized]:
+    def _add_all(
+        self, patches: Patches, state: State, here: Linearized, active: Tensor, doubtful: Candidates | None
+    ) -> Generator[int, None, Linearized]:
         """Add molecules to active patches until none of them gains enough."""
         active = active.clone()
         best = here.likelihood_t
         stalled = torch.zeros_like(best)
-        searches = [_Search() for _ in active]
+        searches = [_Search(doubtful=None if doubtful is None else doubtful.only(doubtful.patch_m == t)) for t in range(len(active))]
         for _ in range(self.rules.rounds):
             here, added = yield from self._add_best(patches, state, here, [s if a else None for s, a in zip(searches, active, strict=True)])
             active &= added
@@ -170,6 +185,8 @@ class Localizer:
             smallest = (self.rules.share_of_best * gain.max()).clamp(min=self.rules.add_threshold)
             limits = (smallest[None], self.rules.apart_nm)
             found = self.filter.told_apart(local_maxima(gain, photons, self.filter.z_nm, patches.pixel_v[0], limits), self.rules.apart_nm)
+            if self.rules.neighbours_follow and not len(found.gain_m):
+                found = most_promising(self, patch, (state.of_patch(t), here.of_patch(t, state)), (gain, photons), search.doubtful)
             room = max(0, self.rules.largest_count - counts[t])
             light = found.photons_m[:room]
             order = state.add(
@@ -183,14 +200,24 @@ class Localizer:
 
     def _judge(self, patches: Patches, state: State, here: Linearized, threshold: float) -> Linearized:
         """Drop molecules whose likelihood ratio is too small, then update the background's strength."""
-        judged = [covariance(fisher) for fisher in here.fisher_t]
-        views, nb = state.coefficients_tvn.shape[1:]
-        for t, matrix in enumerate(judged):
-            ground = matrix.diagonal()[len(matrix) - views * nb :].reshape(views, nb)
-            state.strength_tv[t] = self.background.strength(state.coefficients_tvn[t], ground, state.strength_tv[t])
-        _, ratio = molecule_errors(state, judged, self.refiner.parameters)
-        keep = ratio >= threshold
-        if bool(keep.all()):
-            return here
-        here = self.refiner.without(patches, state, here, keep)
-        return self.refiner.refine(patches, state, 1, here, anew=False)[0]
+        while True:
+            judged = [covariance(fisher) for fisher in here.fisher_t]
+            views, nb = state.coefficients_tvn.shape[1:]
+            for t, matrix in enumerate(judged):
+                ground = matrix.diagonal()[len(matrix) - views * nb :].reshape(views, nb)
+                state.strength_tv[t] = self.background.strength(state.coefficients_tvn[t], ground, state.strength_tv[t])
+            _, ratio = molecule_errors(state, judged, self.refiner.parameters)
+            weak = ~(ratio >= threshold)  # one without a number goes as well
+            if not bool(weak.any()):
+                return here
+            going = weak & ~self._stays_for_now(state, weak, ratio) if self.rules.weakest_first else weak
+            here = self.refiner.without(patches, state, here, ~going)
+            here = self.refiner.refine(patches, state, 1, here, anew=False)[0]
+            if bool((going == weak).all()):
+                return here
+
+    def _stays_for_now(self, state: State, weak: Tensor, ratio: Tensor) -> Tensor:
+        """Which molecules have a weaker neighbour that falls short too: two at one place look superfluous each while the other is there."""
+        place = state.position_m3[:, 1:]
+        near = (torch.cdist(place, place) < SHARED * self.rules.apart_nm) & (state.patch_m[:, None] == state.patch_m)
+        return (near & weak & (ratio < ratio[:, None])).any(1)

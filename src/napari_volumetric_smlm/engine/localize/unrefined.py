@@ -32,6 +32,7 @@ class Unrefined(Localizer):
             raise ValueError("without a network there is nothing to take unrefined")
         state = self._start(patches)
         found = self.propose(patches)
+        found = found.only(found.gain_m >= self.rules.sure)
         state.add(found.patch_m, found.position_m3, found.photons_m, torch.full_like(found.photons_m, self.blur_nm))
         yield len(state.photons_m)
         inner = (..., slice(patches.pad, -patches.pad), slice(patches.pad, -patches.pad))
