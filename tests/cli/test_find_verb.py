@@ -105,7 +105,7 @@ def test_what_cannot_be_asked_for_is_told(tmp_path, capsys):
         ("flat.tif", (), "a volume with several planes was expected"),
         ("v.tif", ("--what", "blobs", "--diameter-nm", "100", "500"), "not below the largest side of a voxel"),
         ("v.tif", ("--what", "blobs", "--model", "any.safetensors"), "a model finds molecules, not blobs"),
-        ("v.tif", ("--first-volume", "3"), "the file has volumes 0 to 0"),
+        ("v.tif", ("--first-volume", "3"), "the file has 1 volume, number 0"),
         ("missing.tif", (), "there is no such file"),
     ]
     for name, more, words in cases:

@@ -205,7 +205,8 @@ def test_an_instrument_of_two_views_is_refused_in_words(toy_instrument):
 
 def test_a_start_model_of_a_published_architecture_does_not_start_ours(model, toy_instrument):
     plan = TrainPlan(**{**COARSE, "depth_planes": None}, start_model=str(model))
-    with pytest.raises(ModelError, match=r"network autods3d instead of localizer\. Train with --architecture autods3d .* which made it, or leave"):
+    words = r"network autods3d instead of localizer\. Train with --architecture autods3d .* which made it, or leave"
+    with pytest.raises(ModelError, match=words):
         finish(train(toy_instrument, plan))
 
 
