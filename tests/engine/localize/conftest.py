@@ -10,6 +10,7 @@ import torch
 
 from napari_volumetric_smlm.domain.instrument import Instrument, View
 from napari_volumetric_smlm.engine.localize.background import CosineBackground
+from napari_volumetric_smlm.engine.localize.localizer import Localizer
 from napari_volumetric_smlm.engine.localize.refine import Refiner
 from napari_volumetric_smlm.engine.localize.scene import Patches, State, padding
 from napari_volumetric_smlm.engine.optics.table import PsfTable
@@ -87,3 +88,35 @@ def make_patches() -> Callable[[PsfTable, State, CosineBackground], Patches]:
         return Patches(photons, variance, seen, shift, table.pixel_v, pad)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def state_of() -> Callable[[Localizer, list[tuple[float, ...]]], State]:
+    """Make states of one patch with a flat background; molecules are z (nm), y, x (px), photons."""
+
+    def make(localizer: Localizer, molecules: list[tuple[float, ...]]) -> State:
+        rows = torch.tensor(molecules).reshape(-1, 4)
+        position = rows[:, :3].clone()
+        position[:, 1:] *= localizer.table.pixel_v[0]
+        ground = torch.zeros((1, 1, localizer.background.count))
+        ground[..., 0] = 10.0
+        return State(torch.zeros(len(rows)).long(), position, rows[:, 3].clone(), torch.zeros(len(rows)), ground, torch.ones((1, 1)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def frame_of() -> Callable[[Localizer, State], Patches]:
+    """Draw states of one patch of 40 x 40 pixels, with Poisson noise."""
+
+    def draw(localizer: Localizer, truth: State) -> Patches:
+        pad = padding(localizer.table.window_px)
+        side = 40 + 2 * pad
+        seen = torch.zeros((1, 1, side, side))
+        seen[..., pad:-pad, pad:-pad] = 1
+        patches = Patches(seen.clone(), torch.ones_like(seen), seen, torch.zeros((1, 1, 2)), localizer.table.pixel_v, pad)
+        mean = localizer.refiner.mean(patches, truth)[0]
+        patches.photons_tvyx = torch.poisson(mean.clamp(min=0), generator=torch.Generator().manual_seed(0)) * seen
+        return patches
+
+    return draw

@@ -10,12 +10,12 @@ import torch
 from napari_volumetric_smlm.engine.localize.latecomers import most_promising, profile_gain
 from napari_volumetric_smlm.engine.localize.localizer import Localizer, Rules
 from napari_volumetric_smlm.engine.localize.refine import Refiner
-from napari_volumetric_smlm.engine.localize.scene import Patches, State, padding
+from napari_volumetric_smlm.engine.localize.scene import State
 from napari_volumetric_smlm.engine.localize.search import Candidates
 from napari_volumetric_smlm.engine.localize.unrefined import Unrefined
 from napari_volumetric_smlm.engine.optics.table import PsfTable
 
-SIDE_PX, GROUND = 40, 10.0
+SIDE_PX = 40
 RULES = Rules(threshold=25.0, depth_step_nm=200.0, apart_nm=700.0, largest_count=50, background_scale_px=40.0, passes=1, largest_reseats=0)
 CROWDED = replace(RULES, weakest_first=True, neighbours_follow=True)
 
@@ -25,29 +25,7 @@ def table(toy_instrument) -> PsfTable:
     return PsfTable(toy_instrument, 13)
 
 
-def state_of(localizer: Localizer, molecules: list[tuple[float, ...]]) -> State:
-    """Return a state with a flat background; molecules are z (nm), y, x (px), photons."""
-    rows = torch.tensor(molecules).reshape(-1, 4)
-    position = rows[:, :3].clone()
-    position[:, 1:] *= localizer.table.pixel_v[0]
-    ground = torch.zeros((1, 1, localizer.background.count))
-    ground[..., 0] = GROUND
-    return State(torch.zeros(len(rows)).long(), position, rows[:, 3].clone(), torch.zeros(len(rows)), ground, torch.ones((1, 1)))
-
-
-def frame_of(localizer: Localizer, truth: State) -> Patches:
-    """Return a patch with Poisson noise."""
-    pad = padding(localizer.table.window_px)
-    side = SIDE_PX + 2 * pad
-    seen = torch.zeros((1, 1, side, side))
-    seen[..., pad:-pad, pad:-pad] = 1
-    patches = Patches(seen.clone(), torch.ones_like(seen), seen, torch.zeros((1, 1, 2)), localizer.table.pixel_v, pad)
-    mean = localizer.refiner.mean(patches, truth)[0]
-    patches.photons_tvyx = torch.poisson(mean.clamp(min=0), generator=torch.Generator().manual_seed(0)) * seen
-    return patches
-
-
-def test_the_gain_of_a_newcomer_is_that_of_a_joint_step_with_all_others(table):
+def test_the_gain_of_a_newcomer_is_that_of_a_joint_step_with_all_others(table, state_of, frame_of):
     localizer = Localizer(table, (SIDE_PX, SIDE_PX), RULES)
     middle = sum(localizer.refiner.z_range) / 2
     truth = state_of(localizer, [(middle, 20.0, 18.0, 6000.0), (middle + 90, 19.0, 22.5, 5000.0), (middle - 80, 23.0, 20.0, 4000.0)])
@@ -71,7 +49,7 @@ def test_the_gain_of_a_newcomer_is_that_of_a_joint_step_with_all_others(table):
         assert float(gain[k]) == pytest.approx(expected, rel=0.05, abs=0.05)
 
 
-def test_of_two_guesses_at_one_place_one_stays(table):
+def test_of_two_guesses_at_one_place_one_stays(table, state_of, frame_of):
     localizer = Localizer(table, (SIDE_PX, SIDE_PX), RULES)
     middle = sum(localizer.refiner.z_range) / 2
     patches = frame_of(localizer, state_of(localizer, [(middle, 20.2, 19.6, 6000.0)]))
@@ -85,7 +63,7 @@ def test_of_two_guesses_at_one_place_one_stays(table):
     assert left == {"all at once": 0, "weakest first": 1}
 
 
-def test_a_molecule_whose_light_its_neighbours_took_gains_more_when_they_follow(table):
+def test_a_molecule_whose_light_its_neighbours_took_gains_more_when_they_follow(table, state_of, frame_of):
     localizer = Localizer(table, (SIDE_PX, SIDE_PX), CROWDED)
     middle = sum(localizer.refiner.z_range) / 2
     truth = state_of(localizer, [(middle, 20.0, 18.0, 6000.0), (middle, 20.0, 22.0, 6000.0), (middle, 20.5, 20.0, 2000.0)])
@@ -108,7 +86,7 @@ def test_a_molecule_whose_light_its_neighbours_took_gains_more_when_they_follow(
     assert torch.equal(chosen, truth.position_m3[2])
 
 
-def test_a_doubtful_guess_waits_until_the_sure_ones_are_fitted_and_then_has_to_earn_its_place(table):
+def test_a_doubtful_guess_waits_until_the_sure_ones_are_fitted_and_then_has_to_earn_its_place(table, state_of, frame_of):
     middle = sum(Localizer(table, (SIDE_PX, SIDE_PX), RULES).refiner.z_range) / 2
     # the third is hidden between two, the fourth guess is wrong
     places = [(middle, 20.0, 18.0, 6000.0), (middle, 20.0, 22.0, 6000.0), (middle, 20.5, 20.0, 2000.0), (middle, 8.0, 31.0, 2000.0)]
